@@ -1,0 +1,1 @@
+"""The patients: table, polar maps, segments, split, sealed test set. Imports no torch, ray."""

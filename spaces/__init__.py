@@ -1,0 +1,1 @@
+"""What may vary: parameters, the study file, the run directory. Imports no torch, ray or optuna."""

@@ -1,0 +1,86 @@
+"""What a run was computed with: Python, packages, machine kind and our own code."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import platform
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from spaces.errors import RefusedError
+
+PACKAGES = ("spaces", "cohort", "trainable", "search", "analysis")
+HOME = Path(__file__).resolve().parents[1]
+
+
+def check_packages() -> None:
+    """Make sure that our packages are the ones that an import finds.
+
+    Raises:
+        RefusedError: another installed package or folder bears one of our names.
+    """
+    for name in PACKAGES:
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None:
+            raise RefusedError(f"package {name}", "cannot be found", "Install polartune again")
+        folder = Path(found.origin).resolve().parent
+        if folder != HOME / name:
+            raise RefusedError(
+                f"package {name}",
+                f"{folder} is imported instead of polartune's own",
+                "Run from another folder, or use polartune in a virtual environment of its own",
+            )
+
+
+def hash_code() -> str:
+    """Return the sha256 over path and content of every Python file of polartune."""
+    digest = hashlib.sha256()
+    files = [HOME / "polartune.py", *(path for name in PACKAGES for path in _python_files(name))]
+    for path in files:
+        digest.update(f"{path.relative_to(HOME).as_posix()}\0".encode())
+        digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _python_files(package: str) -> list[Path]:
+    return sorted((HOME / package).rglob("*.py"))
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return versions of Python, polartune and what it depends on, the platform and the code."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "packages": {name: version_of(name) for name in ("polartune", *_dependencies())},
+        "code_sha256": hash_code(),
+    }
+
+
+def version_of(name: str) -> str | None:
+    """Return the version of an installed distribution, None if it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _dependencies() -> list[str]:
+    try:
+        requirements = metadata.requires("polartune") or []
+    except metadata.PackageNotFoundError:
+        return []
+    names = [re.match(r"[A-Za-z0-9_.-]+", text) for text in requirements if "extra ==" not in text]
+    return sorted(name.group() for name in names if name)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor())

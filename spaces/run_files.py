@@ -1,0 +1,236 @@
+"""The run directory: every path in one class, and the ways its files are written and read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spaces.errors import InputError, RefusedError
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where everything of one run lies."""
+
+    root: Path
+
+    @property
+    def study(self) -> Path:
+        """The study as run."""
+        return self.root / "study.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, and hashes of cohort, split, trunk and code."""
+        return self.root / "environment.json"
+
+    @property
+    def split(self) -> Path:
+        """Development, test and folds, by keyed hash of the patient id."""
+        return self.root / "split.json"
+
+    @property
+    def trials(self) -> Path:
+        """The append-only event log of the search."""
+        return self.root / "trials.jsonl"
+
+    @property
+    def out_of_fold(self) -> Path:
+        """One parquet file of logits for each trial."""
+        return self.root / "oof"
+
+    def out_of_fold_of(self, number: int) -> Path:
+        """The out-of-fold logits of one trial."""
+        return self.out_of_fold / f"{number}.parquet"
+
+    def checkpoint_folder(self, number: int) -> Path:
+        """A trial's checkpoints, gone when it has ended."""
+        return self.root / "checkpoints" / str(number)
+
+    @property
+    def tensorboard(self) -> Path:
+        """Our event files."""
+        return self.root / "tensorboard"
+
+    @property
+    def tune(self) -> Path:
+        """Ray's own folder; never read back."""
+        return self.root / "tune"
+
+    @property
+    def optuna_journal(self) -> Path:
+        """The study for optuna-dashboard."""
+        return self.root / "optuna.log"
+
+    @property
+    def best_study(self) -> Path:
+        """The chosen configuration as a study file."""
+        return self.root / "best.yaml"
+
+    @property
+    def best(self) -> Path:
+        """The chosen configuration, its evidence and the runners-up, for programs."""
+        return self.root / "best.json"
+
+    def ranked_study(self, rank: int) -> Path:
+        """The configuration of rank 1 to 5 as a study file."""
+        return self.root / "best" / f"{rank}.yaml"
+
+    @property
+    def model(self) -> Path:
+        """model.safetensors, model.json and folds/."""
+        return self.root / "model"
+
+    @property
+    def test(self) -> Path:
+        """What was frozen before the test set was opened, and the metrics."""
+        return self.root / "test"
+
+    @property
+    def frozen(self) -> Path:
+        """The hashes of everything that was fixed before the test set was opened."""
+        return self.test / "frozen.json"
+
+    @property
+    def predictions(self) -> Path:
+        """Test logits and segment values, written before the outcomes are joined."""
+        return self.test / "predictions.parquet"
+
+    @property
+    def metrics(self) -> Path:
+        """Test metrics with intervals."""
+        return self.test / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.root / "report.html"
+
+    @property
+    def log(self) -> Path:
+        """What happened, in words."""
+        return self.root / "run.log"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one driver."""
+        return self.root / ".lock"
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file's bytes, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that becomes ``path``, whole or not at all, if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, kind: str, content: Mapping[str, Any], version: int = 1) -> None:
+    """Write ``content`` under ``format: polartune/<kind>/<version>``; no NaN or infinity."""
+    document = {"format": f"polartune/{kind}/{version}", **content}
+    write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, kind: str, version: int = 1) -> dict[str, Any]:
+    """Read a file of ``write_json``.
+
+    Raises:
+        InputError: the file is missing, damaged, or of another kind or version.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        problem = f"cannot be read ({error})"
+        raise InputError(str(path), problem, "Run the step that writes it") from None
+    declared = document.get("format") if isinstance(document, dict) else None
+    check_format(path, declared, kind, version)
+    return dict(document)
+
+
+def check_format(path: Path, declared: object, kind: str, version: int = 1) -> None:
+    """Refuse a file that another version wrote, or one of another kind.
+
+    Raises:
+        RefusedError: ``declared`` is not ``polartune/<kind>/<version>``.
+    """
+    expected = f"polartune/{kind}/{version}"
+    if declared != expected:
+        raise RefusedError(
+            str(path),
+            f"format must be {expected}, got {declared}",
+            "Another version of polartune wrote it: use that version, or run the study again",
+        )
+
+
+OUT_OF_FOLD_COLUMNS = ("epoch", "patient", "fold", "logit_negative", "logit_positive")
+
+
+def write_out_of_fold(path: Path, logits: np.ndarray, folds: np.ndarray) -> str:
+    """Write the out-of-fold logits of every epoch so far; return the file's sha256.
+
+    Args:
+        path: the target, ``oof/<number>.parquet``.
+        logits: float32, (epochs, patients, 2); epoch 1 first, patients in development order.
+        folds: (patients,) integers, the fold that validated each patient.
+    """
+    epochs, patients, _ = logits.shape
+    table = pa.table(
+        {
+            "epoch": np.repeat(np.arange(1, epochs + 1, dtype=np.int16), patients),
+            "patient": np.tile(np.arange(patients, dtype=np.int32), epochs),
+            "fold": np.tile(folds.astype(np.int8), epochs),
+            "logit_negative": logits[:, :, 0].ravel(),
+            "logit_positive": logits[:, :, 1].ravel(),
+        }
+    ).replace_schema_metadata({"format": "polartune/oof/1"})
+    with replacing(path) as partial:
+        pq.write_table(table, partial)
+    return sha256_of(path)
+
+
+def read_out_of_fold(path: Path, sha256: str | None = None) -> np.ndarray:
+    """Return the logits that ``write_out_of_fold`` was given, (epochs, patients, 2).
+
+    Raises:
+        RefusedError: the file's digest is not ``sha256``, or its format is another.
+    """
+    if sha256 is not None and sha256_of(path) != sha256:
+        raise RefusedError(
+            str(path), "its digest differs from the one in trials.jsonl", "Restore the file"
+        )
+    table = pq.read_table(path)
+    metadata = table.schema.metadata or {}
+    check_format(path, metadata.get(b"format", b"").decode(), "oof")
+    frame: pd.DataFrame = table.to_pandas()
+    epochs = int(frame["epoch"].max())
+    columns = frame[["logit_negative", "logit_positive"]].to_numpy(dtype=np.float32)
+    return columns.reshape(epochs, len(frame) // epochs, 2)

@@ -1,0 +1,69 @@
+"""One driver at a time: the run's lock, and its log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from spaces.errors import RefusedError, UserError
+from spaces.run_files import RunFiles
+
+LOG = logging.getLogger("polartune")
+
+
+@contextmanager
+def driving(run: RunFiles) -> Iterator[None]:
+    """Hold the lock of a run and write run.log; make the directory if there is none.
+
+    An error that is no user error gets its traceback into run.log, and a note that says so.
+
+    Raises:
+        RefusedError: another driver holds the run.
+    """
+    run.root.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(run.lock, timeout=0).acquire()
+    except Timeout:
+        raise RefusedError(
+            str(run.root), "another polartune works on this run", "Wait for it, or end it"
+        ) from None
+    with lock, _logging_to(run.log):
+        yield
+
+
+def is_driven(run: RunFiles) -> bool:
+    """Return whether a driver holds the run."""
+    if not run.lock.exists():
+        return False
+    try:
+        with FileLock(run.lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    except UserError as error:
+        LOG.error(str(error))  # noqa: TRY400  a traceback would tell the user nothing
+        raise
+    except Exception as error:
+        LOG.exception("unexpected")
+        error.add_note(f"details in {path}")
+        raise
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,241 @@
+"""trials.jsonl: what was asked, what each epoch gave, how each trial ended."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from spaces.errors import RefusedError
+from spaces.parameters import Configuration
+from spaces.run_files import check_format
+
+State = Literal["complete", "stopped", "failed"]
+WINDOW = 3
+
+
+def scores(mean_auc: Sequence[float], epochs: int) -> list[float]:
+    """Return, after each epoch, the best moving average of the mean validation AUC so far.
+
+    This is the one score: reported, compared by the scheduler, told to Optuna and selected on.
+    The window is ``WINDOW`` epochs, or ``epochs`` if the study trains for fewer. Before the first
+    full window the value is the mean of what there is, and counts for nothing later.
+
+    >>> [round(value, 2) for value in scores([0.5, 0.7, 0.9, 0.8, 0.4], epochs=5)]
+    [0.5, 0.6, 0.7, 0.8, 0.8]
+    """
+    window = min(WINDOW, epochs)
+    found: list[float] = []
+    best = -math.inf
+    for end in range(1, len(mean_auc) + 1):
+        values = mean_auc[max(0, end - window) : end]
+        average = math.fsum(values) / len(values)
+        if end >= window:
+            best = max(best, average)
+        found.append(best if end >= window else average)
+    return found
+
+
+def best_epoch(mean_auc: Sequence[float], epochs: int) -> int:
+    """Return the last epoch (1-based) of the first window that reaches the final score."""
+    reached = scores(mean_auc, epochs)
+    window = min(WINDOW, epochs)
+    start = min(window, len(reached)) - 1
+    return start + 1 + reached[start:].index(reached[-1])
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of all folds.
+
+    Attributes:
+        epoch: 1-based.
+        auc: validation AUC of each fold.
+        pooled_auc: AUC of the pooled out-of-fold probabilities.
+        loss: each loss term, one value a fold; keys as in ``LOSSES``.
+        score: see ``scores``.
+        seconds: computing time of this epoch.
+    """
+
+    epoch: int
+    auc: tuple[float, ...]
+    pooled_auc: float
+    loss: Mapping[str, tuple[float, ...]]
+    score: float
+    seconds: float
+
+    @property
+    def mean_auc(self) -> float:
+        """Mean over the folds."""
+        return math.fsum(self.auc) / len(self.auc)
+
+    @property
+    def sd_auc(self) -> float:
+        """Standard deviation over the folds (divisor n - 1)."""
+        mean = self.mean_auc
+        return math.sqrt(math.fsum((a - mean) ** 2 for a in self.auc) / (len(self.auc) - 1))
+
+
+# The keys of Epoch.loss: classification is the cross-entropy, regression the mean squared error of
+# the standardised segment values, total their lambda-weighted sum.
+LOSSES = (
+    "train_total",
+    "train_classification",
+    "train_regression",
+    "validation_total",
+    "validation_classification",
+    "validation_regression",
+)
+
+
+@dataclass
+class TrialRecord:
+    """Everything the log says of one trial."""
+
+    number: int
+    configuration: Configuration
+    source: str
+    epochs: list[Epoch] = field(default_factory=list)
+    state: State | None = None
+    reason: str = ""
+    score: float | None = None
+    best_epoch: int | None = None
+    oof_sha256: str | None = None
+    retries: int = 0
+    seconds: float = 0.0
+    host: str = ""
+    device: str = ""
+    threads: int = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all epochs of the study were trained."""
+        return self.state == "complete"
+
+
+class TrialLog:
+    """Appends events to trials.jsonl, each line whole and on disk before the call returns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._append({"format": "polartune/trials/1"})
+
+    def asked(self, number: int, configuration: Configuration, source: str) -> None:
+        """Record that a configuration was proposed, before its trial starts."""
+        self._append(
+            {
+                "event": "asked",
+                "number": number,
+                "config": configuration.as_dict(),
+                "source": source,
+            }
+        )
+
+    def epoch(self, number: int, epoch: Epoch) -> None:
+        """Record one epoch of one trial."""
+        self._append(
+            {
+                "event": "epoch",
+                "number": number,
+                "epoch": epoch.epoch,
+                "auc": epoch.auc,
+                "mean_auc": epoch.mean_auc,
+                "pooled_auc": epoch.pooled_auc,
+                "loss": dict(epoch.loss),
+                "score": epoch.score,
+                "seconds": epoch.seconds,
+            }
+        )
+
+    def ended(self, record: TrialRecord) -> None:
+        """Record how a trial ended; exactly once for each asked number."""
+        self._append(
+            {
+                "event": "ended",
+                "number": record.number,
+                "state": record.state,
+                "reason": record.reason,
+                "score": record.score,
+                "best_epoch": record.best_epoch,
+                "oof_sha256": record.oof_sha256,
+                "retries": record.retries,
+                "seconds": record.seconds,
+                "host": record.host,
+                "device": record.device,
+                "threads": record.threads,
+            }
+        )
+
+    def _append(self, event: Mapping[str, Any]) -> None:
+        line = json.dumps(event, allow_nan=False) + "\n"
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_trials(path: Path) -> list[TrialRecord]:
+    """Return the trials of a log, by number; a missing log has none.
+
+    A torn last line (the driver died while writing it) is ignored. Epochs that a retried trial
+    repeated are taken once, the first time.
+
+    Raises:
+        RefusedError: another line than the last is damaged, or an event contradicts an earlier one.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    whole, torn = lines[:-1], lines[-1]
+    del torn
+    trials: dict[int, TrialRecord] = {}
+    for at, line in enumerate(whole, start=1):
+        try:
+            event = json.loads(line)
+            if at == 1:
+                check_format(path, event.get("format"), "trials")
+                continue
+            _apply(event, trials)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RefusedError(
+                f"{path}:{at}", f"a damaged line ({error})", "Restore the file from a copy"
+            ) from None
+    return [trials[number] for number in sorted(trials)]
+
+
+def _apply(event: dict[str, Any], trials: dict[int, TrialRecord]) -> None:
+    kind, number = event["event"], event["number"]
+    if kind == "asked":
+        if number in trials:
+            raise ValueError(f"trial {number} is asked twice")
+        configuration = Configuration.from_mapping(event["config"])
+        trials[number] = TrialRecord(number, configuration, event["source"])
+        return
+    trial = trials[number]
+    if trial.state is not None:
+        raise ValueError(f"trial {number} has ended already")
+    if kind == "epoch":
+        if event["epoch"] == len(trial.epochs) + 1:
+            trial.epochs.append(
+                Epoch(
+                    epoch=event["epoch"],
+                    auc=tuple(event["auc"]),
+                    pooled_auc=event["pooled_auc"],
+                    loss={name: tuple(values) for name, values in event["loss"].items()},
+                    score=event["score"],
+                    seconds=event["seconds"],
+                )
+            )
+    elif kind == "ended":
+        for name in ("state", "reason", "score", "best_epoch", "oof_sha256", "retries"):
+            setattr(trial, name, event[name])
+        for name in ("seconds", "host", "device", "threads"):
+            setattr(trial, name, event[name])
+    else:
+        raise ValueError(f"unknown event {kind}")

@@ -1,0 +1,237 @@
+"""Folds in lock-step: no leak, common seeds, resumable, and the bank changes nothing."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from spaces.errors import InputError
+from spaces.parameters import Configuration
+from spaces.trial_log import LOSSES
+from trainable.bank import BankedFeatures
+from trainable.features import ComputedFeatures
+from trainable.lockstep import Fold, cross_validation_folds
+from trainable.metrics import auc
+from trainable.problem import fill_part, missing_parts, open_problem
+
+CONFIGURATION = Configuration(
+    lambda_=0.5, learning_rate=1e-3, weight_decay=1e-2, augmentation_strength=1.0
+)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_problem():
+    open_problem.cache_clear()
+    yield
+    open_problem.cache_clear()
+
+
+def opened(run, *, fill=True):
+    problem = open_problem(str(run.root), "cpu")
+    if fill:
+        for part in missing_parts(str(run.root), "cpu"):
+            fill_part(str(run.root), "cpu", part)
+    return problem
+
+
+def curve(problem, configuration=CONFIGURATION, epochs=3):
+    validation = problem.cross_validation(configuration)
+    return [validation.advance() for _ in range(epochs)]
+
+
+def same(one, two):
+    return np.array_equal(one.logits, two.logits) and one.auc == two.auc and one.loss == two.loss
+
+
+def test_a_report_is_a_full_cross_validation(make_run):
+    problem = opened(make_run())
+    report = curve(problem, epochs=1)[0]
+    assert len(report.auc) == 5
+    assert set(report.loss) == set(LOSSES)
+    assert report.finite
+    assert np.isfinite(report.logits).all(), "every patient is validated exactly once"
+    positive, difference = problem.labels.target, report.logits[:, 1] - report.logits[:, 0]
+    assert report.pooled_auc == auc(positive, difference)
+    for fold in range(5):
+        rows = problem.folds == fold
+        assert report.auc[fold] == auc(positive[rows], difference[rows])
+
+
+def test_bank_on_and_off_give_equal_curves(make_run):
+    banked = opened(make_run("on"))
+    assert isinstance(banked.features, BankedFeatures)
+    on = curve(banked)
+    open_problem.cache_clear()
+    computed = opened(make_run("off", **{"bank.mode": "off"}))
+    assert isinstance(computed.features, ComputedFeatures)
+    assert all(same(a, b) for a, b in zip(on, curve(computed), strict=True))
+
+
+def test_a_second_study_on_the_same_maps_computes_nothing(make_run):
+    shuffled = {"cohort.split": {"test": 12, "stratify": False}}
+    opened(make_run("one", **shuffled))
+    open_problem.cache_clear()
+    other = make_run("two", **shuffled, **{"cohort.derive": {"impaired_any": {"below": 2.2}}})
+    assert missing_parts(str(other.root), "cpu") == []
+
+
+def test_a_damaged_part_is_computed_again(make_run):
+    run = make_run()
+    problem = opened(run)
+    part = next(problem.bank.parts([0.0]))
+    path = problem.bank.path(part.column, part.strength, part.chunk)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    assert missing_parts(str(run.root), "cpu") == [part]
+
+
+def test_a_full_disk_is_named_before_anything_is_written(make_run, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: type("Usage", (), {"free": 1000})())
+    with pytest.raises(InputError, match="the feature bank needs .* are free"):
+        missing_parts(str(make_run().root), "cpu")
+
+
+def test_a_checkpoint_continues_as_if_nothing_had_happened(make_run, tmp_path):
+    problem = opened(make_run())
+    undisturbed = curve(problem)
+    validation = problem.cross_validation(CONFIGURATION)
+    validation.advance()
+    validation.save(tmp_path / "1.safetensors")
+    again = problem.cross_validation(CONFIGURATION)
+    again.restore(tmp_path / "1.safetensors")
+    assert all(same(again.advance(), report) for report in undisturbed[1:])
+
+
+def test_every_fold_is_trained_with_the_trials_configuration(make_run):
+    validation = opened(make_run()).cross_validation(CONFIGURATION)
+    for training in validation.trainings:
+        assert training.configuration is CONFIGURATION
+        group = training.optimiser.param_groups[0]
+        assert (group["lr"], group["weight_decay"]) == (1e-3, 1e-2)
+
+
+def test_trials_share_initialisation_and_order(make_run):
+    problem = opened(make_run())
+    other = Configuration(
+        lambda_=0.9, learning_rate=1e-4, weight_decay=1e-3, augmentation_strength=0.0
+    )
+    one, two = problem.cross_validation(CONFIGURATION), problem.cross_validation(other)
+    for a, b in zip(one.trainings, two.trainings, strict=True):
+        assert torch.equal(a.head.classifier.weight, b.head.classifier.weight)
+    starts = [training.head.classifier.weight for training in one.trainings]
+    assert not torch.equal(starts[0], starts[1]), "folds start differently"
+
+
+def test_validation_patients_do_not_train(make_run):
+    """Noise in the labels and segments of fold 0's validation rows leaves its head unchanged."""
+    run = make_run()
+    problem = opened(run)
+    first = problem.cross_validation(CONFIGURATION)
+    first.advance()
+    rows = problem.folds == 0
+    problem.labels.target[rows] = 1 - problem.labels.target[rows]
+    problem.labels.segments[rows] += 5.0
+    second = problem.cross_validation(CONFIGURATION)
+    second.advance()
+    heads = [
+        (a.head.trained(), b.head.trained())
+        for a, b in zip(first.trainings, second.trainings, strict=True)
+    ]
+    equal = [all(torch.equal(a[name], b[name]) for name in a) for a, b in heads]
+    assert equal == [True, False, False, False, False]
+
+
+def test_a_fold_that_validates_its_own_training_rows_cannot_be_built():
+    with pytest.raises(ValueError, match="validates patients that it trains on"):
+        Fold(0, np.array([1, 2, 3]), np.array([3, 4]))
+
+
+def test_folds_partition_the_development_set():
+    folds = cross_validation_folds(np.array([0, 1, 2, 0, 1, 2, 2]))
+    assert sorted(np.concatenate([fold.validation for fold in folds])) == list(range(7))
+    assert all(len(fold.train) + len(fold.validation) == 7 for fold in folds)
+
+
+@pytest.mark.parametrize(("lambda_", "term"), [(1.0, "segments"), (0.0, "target")])
+def test_extreme_lambdas_ignore_the_other_task(make_run, lambda_, term):
+    configuration = Configuration(
+        lambda_=lambda_, learning_rate=1e-3, weight_decay=0.0, augmentation_strength=0.0
+    )
+    problem = opened(make_run())
+    before = problem.cross_validation(configuration)
+    before.advance()
+    values = getattr(problem.labels, term)
+    values[:] = values[::-1].copy() if term == "segments" else 1 - values
+    after = problem.cross_validation(configuration)
+    after.advance()
+    for one, two in zip(before.trainings, after.trainings, strict=True):
+        trained, other = one.head.trained(), two.head.trained()
+        assert all(torch.equal(trained[name], other[name]) for name in trained)
+
+
+def test_without_segments_only_the_classification_is_learnt(make_run):
+    run = make_run(**{"cohort.segments": None})
+    configuration = Configuration(1.0, 1e-3, 0.0, 0.0)
+    report = curve(opened(run), configuration, epochs=1)[0]
+    assert not [name for name in report.loss if "regression" in name]
+
+
+def test_the_saved_model_predicts_what_was_trained(make_run, phantom, tmp_path):
+    from trainable.model import load_model, save_weights
+    from spaces.run_files import write_json
+
+    run = make_run()
+    problem = opened(run)
+    loop = problem.development_training(CONFIGURATION)
+    loop.advance()
+    training = loop.trainings[0]
+    digest = save_weights(tmp_path / "model", problem.trained_state(training.head))
+    assert "_fc.weight" in load_file(tmp_path / "model" / "model.safetensors")
+    info = {
+        "sha256": digest,
+        "backbone": "efficientnet_lite0",
+        "image_size": 32,
+        "inputs": ["reserve"],
+        "stack": "late",
+        "segment_mean": training.scale.mean.tolist(),
+        "segment_sd": training.scale.deviation.tolist(),
+    }
+    write_json(tmp_path / "model" / "model.json", "model", info)
+    files = problem._columns.paths[0][0]
+    prediction = load_model(tmp_path / "model").predict({"reserve": files})
+    expected = training.predict(problem.features, np.arange(len(files))).numpy()
+    np.testing.assert_allclose(prediction.logits, expected[:, 17:], atol=1e-3)
+    np.testing.assert_allclose(
+        prediction.segments, training.scale.restore(expected[:, :17]), atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("stack", ["late", "early"])
+def test_stacked_maps_train(make_run, stack):
+    changes = {"cohort.inputs": ["rest", "stress"], "cohort.stack": stack}
+    report = curve(opened(make_run(**changes)), epochs=1)[0]
+    assert report.finite
+
+
+def test_everything_can_train(make_run):
+    problem = opened(make_run(**{"network.trainable_layers": "all"}))
+    assert problem.bank is None
+    assert curve(problem, epochs=1)[0].finite
+
+
+def test_in_bf16_the_bank_moves_no_fold_auc_by_more_than_a_hundredth(make_run):
+    on = curve(opened(make_run("on", **{"network.precision": "bf16"})))
+    open_problem.cache_clear()
+    off = curve(opened(make_run("off", **{"network.precision": "bf16", "bank.mode": "off"})))
+    for a, b in zip(on, off, strict=True):
+        np.testing.assert_allclose(a.auc, b.auc, atol=0.01)
+
+
+def test_a_random_trunk_is_calibrated_on_phantoms_once(make_run, monkeypatch):
+    random = {"network.backbone": "resnet18", "network.weights": "random"}
+    report = curve(opened(make_run("first", **random)), epochs=1)[0]
+    open_problem.cache_clear()
+    monkeypatch.setattr("trainable.problem.calibration_maps", None)
+    again = curve(opened(make_run("second", **random)), epochs=1)[0]
+    assert same(report, again)

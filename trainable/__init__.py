@@ -1,0 +1,1 @@
+"""How one trial runs: trunk and head, bank, augmentation, folds. Imports no ray or optuna."""

@@ -1,0 +1,87 @@
+"""The multi-task loss and the scale on which segment values are learnt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cohort.segments import SEGMENTS
+
+LOGITS = slice(SEGMENTS, SEGMENTS + 2)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Mean and standard deviation of each segment over the training patients.
+
+    Attributes:
+        mean: (17,), in the units of the column.
+        deviation: (17,), likewise, > 0.
+    """
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    @classmethod
+    def of(cls, segments: np.ndarray) -> Scale:
+        """Measure (n, 17) training values; missing ones are nan."""
+        mean = np.nanmean(segments, axis=0)
+        deviation = np.nanstd(segments, axis=0)
+        return cls(mean, np.where(deviation > 0, deviation, 1.0))
+
+    def standardise(self, segments: np.ndarray) -> np.ndarray:
+        """Return (n, 17) values with mean 0 and SD 1 over the training patients."""
+        return np.asarray((segments - self.mean) / self.deviation)
+
+    def restore(self, outputs: np.ndarray) -> np.ndarray:
+        """Return network outputs (n, 17) in the units of the column."""
+        return np.asarray(outputs * self.deviation + self.mean)
+
+
+def cross_entropy(outputs: Tensor, target: Tensor) -> Tensor:
+    """Return the mean cross-entropy of the patients whose label is known, else 0.
+
+    Args:
+        outputs: (batch, 19).
+        target: (batch,) float, 0 or 1, nan where unknown.
+    """
+    known = ~torch.isnan(target)
+    if not bool(known.any()):
+        return outputs.new_zeros(())
+    return functional.cross_entropy(outputs[known][:, LOGITS], target[known].long())
+
+
+def squared_error(outputs: Tensor, segments: Tensor) -> Tensor:
+    """Return the mean squared error of the known, standardised segment values, else 0.
+
+    Args:
+        outputs: (batch, 19).
+        segments: (batch, 17), nan where unknown.
+    """
+    known = ~torch.isnan(segments)
+    if not bool(known.any()):
+        return outputs.new_zeros(())
+    return functional.mse_loss(outputs[:, :SEGMENTS][known], segments[known])
+
+
+def multi_task_loss(
+    outputs: Tensor, target: Tensor, segments: Tensor | None, lambda_: float
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return total loss, cross-entropy and squared error.
+
+    total = lambda * cross-entropy + (1 - lambda) * mean squared error (Yeung et al. 2022,
+    doi:10.1007/s12350-022-02920-x). A term with weight 0 does not enter at all, so lambda = 1
+    ignores the segment values and lambda = 0 the class labels. A term that cannot be had is None.
+    """
+    classification = cross_entropy(outputs, target) if lambda_ > 0 else None
+    regression = squared_error(outputs, segments) if lambda_ < 1 and segments is not None else None
+    total = outputs.new_zeros(())
+    if classification is not None:
+        total = total + lambda_ * classification
+    if regression is not None:
+        total = total + (1 - lambda_) * regression
+    return total, classification, regression

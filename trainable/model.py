@@ -1,0 +1,130 @@
+"""A trained model on disk: model.safetensors under torchvision's names, model.json beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from cohort.images import read_images
+from cohort.segments import SEGMENTS
+from spaces.errors import RefusedError
+from spaces.run_files import read_json, replacing, sha256_of
+from spaces.study import NetworkSection
+from trainable.loss import LOGITS, Scale
+from trainable.network import PolarNetwork, build_network, prepare
+
+WEIGHTS = "model.safetensors"
+ABOUT = "model.json"
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of some patients.
+
+    Attributes:
+        logits: float32 (n, 2), (negative, positive).
+        segments: float32 (n, 17) in the units of the column; None for a model without segments.
+    """
+
+    logits: np.ndarray
+    segments: np.ndarray | None
+
+    @property
+    def probability(self) -> np.ndarray:
+        """Probability of the positive class, (n,), in [0, 1]."""
+        difference = (self.logits[:, 1] - self.logits[:, 0]).astype(np.float64)
+        return np.asarray(1 / (1 + np.exp(-difference)))
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network, in float32.
+
+    Attributes:
+        network: in eval mode.
+        info: the content of model.json.
+        device: where it computes.
+    """
+
+    network: PolarNetwork
+    info: Mapping[str, Any]
+    device: str
+
+    @torch.inference_mode()
+    def predict(self, images: Mapping[str, Sequence[Path]]) -> Prediction:
+        """Predict patients from their image files, by input name, in equal order.
+
+        Raises:
+            KeyError: an input of the model is missing.
+            InputError: an image cannot be read.
+        """
+        inputs = [images[name] for name in self.info["inputs"]]
+        patients = len(inputs[0])
+        outputs = [
+            self._outputs([files[start : start + BATCH] for files in inputs])
+            for start in range(0, patients, BATCH)
+        ]
+        found = np.concatenate(outputs)
+        mean, deviation = self.info["segment_mean"], self.info["segment_sd"]
+        segments = None
+        if mean is not None:
+            scale = Scale(np.asarray(mean), np.asarray(deviation))
+            segments = scale.restore(found[:, :SEGMENTS]).astype(np.float32)
+        return Prediction(found[:, LOGITS], segments)
+
+    def _outputs(self, files: Sequence[Sequence[Path]]) -> np.ndarray:
+        size = int(self.info["image_size"])
+        maps = [torch.from_numpy(read_images(paths, size)).to(self.device) for paths in files]
+        if self.info["stack"] == "early":
+            maps = [torch.cat(maps, dim=1)]
+        prepared = [prepare(image, self.info["backbone"]) for image in maps]
+        return np.asarray(self.network(*prepared).cpu().numpy())
+
+
+def save_weights(folder: Path, state: Mapping[str, torch.Tensor]) -> str:
+    """Write model.safetensors, float32 under torchvision's names; return its sha256."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    with replacing(folder / WEIGHTS) as partial:
+        save_file(tensors, partial, {"format": "pt"})
+    return sha256_of(folder / WEIGHTS)
+
+
+def save_head(path: Path, trained: Mapping[str, torch.Tensor], *, trunk_sha256: str) -> None:
+    """Write the trained parameters of one fold, with the digest of the trunk they belong to."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in trained.items()}
+    with replacing(path) as partial:
+        save_file(tensors, partial, {"format": "pt", "trunk_sha256": trunk_sha256})
+
+
+def load_model(folder: Path, device: str = "cpu") -> Model:
+    """Load a model: weights and the model.json that describes them.
+
+    Raises:
+        InputError: model.json is missing or damaged.
+        RefusedError: the weights' digest is not the one in model.json.
+    """
+    info = read_json(folder / ABOUT, "model")
+    weights = folder / WEIGHTS
+    if not weights.is_file() or sha256_of(weights) != info["sha256"]:
+        raise RefusedError(
+            str(weights), "the weights are not those that model.json describes", "Retrain the model"
+        )
+    section = NetworkSection(
+        backbone=info["backbone"], weights="random", image_size=info["image_size"]
+    )
+    network = build_network(
+        section,
+        maps=len(info["inputs"]),
+        stack=info["stack"],
+        folder=folder,
+        generator=torch.Generator().manual_seed(0),
+    )
+    network.load_torchvision_state(load_file(weights))
+    return Model(network.to(device).eval(), info, device)

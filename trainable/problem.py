@@ -1,0 +1,262 @@
+"""What every trial of a study shares: patients, folds, trunk, bank and the untrained head."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cohort.phantom import calibration_maps
+from cohort.split import read_split
+from cohort.table import Cohort, read_cohort
+from spaces.parameters import Configuration
+from spaces.run_files import RunFiles, replacing, sha256_of
+from spaces.study import NetworkSection, Study, read_study
+from trainable.augment import draw_views
+from trainable.bank import Bank, BankedFeatures, Part
+from trainable.cut import Trunk
+from trainable.features import Columns, ComputedFeatures, Extractor, Features
+from trainable.head import Head, split_network
+from trainable.lockstep import CrossValidation, Fold, FoldTraining, Labels, cross_validation_folds
+from trainable.network import PolarNetwork, build_network, prepare
+from trainable.seeds import torch_generator
+
+CALIBRATION_MAPS = 256
+
+
+@lru_cache(maxsize=1)
+def open_problem(run_root: str, device: str) -> Problem:
+    """Return the problem of a run directory, opened once in each process.
+
+    Args:
+        run_root: the run directory, with study.yaml and split.json.
+        device: ``cpu`` or ``cuda``.
+    """
+    run = RunFiles(Path(run_root))
+    study = read_study(run.study)
+    torch.set_num_threads(study.resources.cpus_per_trial)
+    split = read_split(run.split)
+    cohort = read_cohort(study, run.root, split=split, verify_images=False)
+    return Problem(study, cohort, run.root, device)
+
+
+def missing_parts(run_root: str, device: str) -> list[Part]:
+    """Return the parts of the bank that the run's trials will read and that are not there yet.
+
+    Raises:
+        InputError: the disk cannot hold them.
+    """
+    problem = open_problem(run_root, device)
+    if problem.bank is None:
+        return []
+    parts = problem.bank.missing(problem.study.space.strengths())
+    problem.bank.check_disk(parts, problem.bytes_an_image)
+    return parts
+
+
+def fill_part(run_root: str, device: str, part: Part) -> int:
+    """Compute one part of the bank; return the images passed through the trunk."""
+    problem = open_problem(run_root, device)
+    assert problem.bank is not None
+    return problem.bank.fill(part, problem.extractor)
+
+
+def precision_of(section: NetworkSection, device: str) -> torch.dtype:
+    """Return the precision of products: bf16 where the processor multiplies it faster."""
+    if section.precision != "auto":
+        return torch.bfloat16 if section.precision == "bf16" else torch.float32
+    if device == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+class Problem:
+    """A study's development patients and everything that its trials have in common.
+
+    Attributes:
+        study: the settings.
+        labels: targets and segment values of the development patients.
+        folds: (n,) the fold that validates each patient.
+        device: where to compute.
+    """
+
+    def __init__(self, study: Study, cohort: Cohort, folder: Path, device: str) -> None:
+        self.study = study
+        self.device = device
+        self.folds = cohort.split.folds
+        patients = cohort.development
+        self.labels = Labels(patients.target, patients.segments)
+        self.dtype = precision_of(study.network, device)
+        self._folder = folder
+        self._bank_folder = folder / study.bank.path if study.bank.path else cohort.folder / "banks"
+        self._drawn = draw_views(patients.ids, study.augmentation)
+        maps = [patients.images[name] for name in study.cohort.inputs]
+        groups = [maps] if self.is_widened else [[files] for files in maps]
+        self._columns = Columns(tuple(tuple(group) for group in groups), study.network.image_size)
+
+    @property
+    def is_widened(self) -> bool:
+        """Whether the first convolution sees several maps, and therefore trains."""
+        return self.study.cohort.stack == "early" and len(self.study.cohort.inputs) > 1
+
+    @cached_property
+    def network(self) -> PolarNetwork:
+        """The network with its starting weights, on the CPU in float32."""
+        section, cohort = self.study.network, self.study.cohort
+        network = build_network(
+            section,
+            maps=len(cohort.inputs),
+            stack=cohort.stack,
+            folder=self._folder,
+            generator=torch_generator(self.study.seed, 0, "backbone"),
+        )
+        if section.weights == "random":
+            _calibrated(network, self.study, self._bank_folder)
+        return network
+
+    @cached_property
+    def _halves(self) -> tuple[Trunk | None, Head]:
+        layers = self.study.network.trainable_layers
+        trunk, head = split_network(self.network, layers, widened=self.is_widened, dtype=self.dtype)
+        return (None if trunk is None else trunk.to(self.device).eval()), head
+
+    @cached_property
+    def trunk_sha256(self) -> str:
+        """Digest of the trunk's operations and weights; of nothing when the trunk is empty."""
+        digest = hashlib.sha256()
+        trunk = self._halves[0]
+        if trunk is not None:
+            digest.update(trunk.body.code.encode())
+            for name, value in sorted(trunk.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(value.detach().to("cpu", torch.float32).numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def extractor(self) -> Extractor:
+        """Turns images into trunk outputs."""
+        return Extractor(
+            self._halves[0],
+            self.study.network.backbone,
+            self.study.augmentation,
+            self.dtype,
+            self.device,
+        )
+
+    @cached_property
+    def bank(self) -> Bank | None:
+        """The feature bank; None when it is off or the trunk is empty."""
+        if self.study.bank.mode == "off" or self._halves[0] is None:
+            return None
+        shared = {
+            "backbone": self.study.network.backbone,
+            "image_size": self.study.network.image_size,
+            "trunk": self.trunk_sha256,
+            "dtype": str(self.dtype),
+            "device": self.device,
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+        }
+        keys = tuple(shared | {"images": _digest(group[0])} for group in self._columns.paths)
+        limits = self.study.augmentation.model_dump(mode="json")
+        return Bank(self._bank_folder, keys, self._drawn, limits, self._columns)
+
+    @property
+    def bytes_an_image(self) -> int:
+        """Bytes that one image and view takes in the bank."""
+        size = self.study.network.image_size
+        blank = np.zeros((1, 3, size, size), dtype=np.uint8)
+        outputs = self.extractor.extract(blank, np.zeros((1, 3)), 0.0)
+        return sum(output.numel() * output.element_size() for output in outputs)
+
+    @cached_property
+    def features(self) -> Features:
+        """The trunk outputs, from the bank or computed."""
+        if self.bank is not None:
+            return BankedFeatures(self.bank, self.device)
+        return ComputedFeatures(self._columns, self._drawn, lambda: self.extractor)
+
+    def cross_validation(self, configuration: Configuration) -> CrossValidation:
+        """Return the untrained folds of one configuration."""
+        folds = cross_validation_folds(self.folds)
+        return CrossValidation(
+            [self._training(fold, configuration) for fold in folds], self.features, self.labels
+        )
+
+    def development_training(self, configuration: Configuration) -> CrossValidation:
+        """Return the untrained model of the whole development set, as a loop of one fold."""
+        everyone = np.arange(len(self.folds))
+        number = int(self.folds.max()) + 1
+        fold = Fold(number, everyone, everyone[:0])
+        return CrossValidation([self._training(fold, configuration)], self.features, self.labels)
+
+    def trained_state(self, head: Head) -> dict[str, Tensor]:
+        """Return the whole network's weights with those of ``head`` put in, torchvision's names."""
+        network = self.network
+        state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        state |= {name: value.cpu() for name, value in head.trained().items()}
+        filled = copy.deepcopy(network)
+        filled.load_state_dict(state)
+        return filled.torchvision_state()
+
+    def _training(self, fold: Fold, configuration: Configuration) -> FoldTraining:
+        return FoldTraining(
+            fold,
+            self._halves[1],
+            self.labels,
+            configuration,
+            self.study.training,
+            seed=self.study.seed,
+            views=self.study.augmentation.views,
+            device=self.device,
+        )
+
+
+def _digest(files: tuple[Path, ...]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(sha256_of(path).encode())
+    return digest.hexdigest()
+
+
+def _calibrated(network: PolarNetwork, study: Study, folder: Path) -> None:
+    """Give a random network the batch-norm statistics of phantoms, measured once and kept."""
+    size, cohort = study.network.image_size, study.cohort
+    known = [name for name in cohort.inputs if name in {"rest", "stress", "reserve"}]
+    shown = known[0] if known else "reserve"
+    widened = len(cohort.inputs) if cohort.stack == "early" else 1
+    origin = f"{study.network.backbone}-{size}-{study.seed}-{shown}-{widened}"
+    path = folder / f"random-{origin}.safetensors"
+    if path.is_file():
+        network.load_torchvision_state(load_file(path))
+        return
+    _calibrate(network, calibration_maps(CALIBRATION_MAPS, size, shown), study, widened)
+    with replacing(path) as partial:
+        save_file(network.torchvision_state(), partial)
+
+
+@torch.no_grad()
+def _calibrate(network: PolarNetwork, maps: np.ndarray, study: Study, widened: int) -> None:
+    """Measure the batch norms of a random network on phantoms, never on patients.
+
+    With random weights the stored statistics (mean 0, variance 1) are wrong and the activations of
+    a deep network would vanish or explode.
+    """
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain average over the batches
+            norm.train()
+    for start in range(0, len(maps), 32):
+        images = torch.from_numpy(maps[start : start + 32]).repeat(1, widened, 1, 1)
+        network.encoder(prepare(images, study.network.backbone))
+    network.eval()
