@@ -1,0 +1,118 @@
+"""From a study file to a run directory: the study with its new paths, the split, the evidence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cohort.split import read_split, write_split
+from cohort.table import Cohort, read_cohort
+from spaces.environment import describe_environment
+from spaces.errors import RefusedError
+from spaces.run_files import RunFiles, read_json, write_json, write_text
+from spaces.study import Study, WeightsFile, read_study
+
+# What may change while a run is continued: where it runs, never what it computes.
+MAY_DIFFER = frozenset({"resources.slots", "resources.gpus_per_trial"})
+
+
+def relocate(study: Study, folder: Path, root: Path) -> Study:
+    """Return ``study``, whose paths are relative to ``folder``, with paths relative to ``root``."""
+
+    def move(path: str) -> str:
+        return Path(os.path.relpath((folder / path).resolve(), root.resolve())).as_posix()
+
+    cohort = study.cohort.model_copy(update={"path": move(study.cohort.path)})
+    bank, network = study.bank, study.network
+    if bank.path is not None:
+        bank = bank.model_copy(update={"path": move(bank.path)})
+    if isinstance(network.weights, WeightsFile):
+        weights = network.weights.model_copy(update={"file": move(network.weights.file)})
+        network = network.model_copy(update={"weights": weights})
+    return study.model_copy(update={"cohort": cohort, "bank": bank, "network": network})
+
+
+def enrol(study: Study, folder: Path, run: RunFiles) -> Cohort:
+    """Return the cohort of a study, with the split of ``run`` if that has begun. Writes no run.
+
+    Args:
+        study: as its file says.
+        folder: the folder of that file.
+        run: the directory that the study will run in, or runs in.
+
+    Raises:
+        InputError: the cohort breaks a rule.
+        RefusedError: the directory holds another study, another cohort or another split.
+    """
+    if not run.study.exists():
+        return read_cohort(study, folder, create_key=True)
+    _refuse_differences(run, read_study(run.study), relocate(study, folder, run.root))
+    return reopen(run)
+
+
+def reopen(run: RunFiles, *, verify_images: bool = True) -> Cohort:
+    """Return the cohort of a run that has begun.
+
+    Raises:
+        InputError: the directory is no run.
+        RefusedError: the cohort table is not the one that the run began with.
+    """
+    study, split = read_study(run.study), read_split(run.split)
+    cohort = read_cohort(study, run.root, split=split, verify_images=verify_images)
+    begun = read_json(run.environment, "environment")
+    for name, now in _hashes(cohort).items():
+        if begun[name] != now:
+            raise RefusedError(
+                str(run.root),
+                f"{name.removesuffix('_sha256')} differs from the one that the run began with",
+                "Restore it, or start a run of another name",
+            )
+    return cohort
+
+
+def record(run: RunFiles, study: Study, folder: Path, cohort: Cohort) -> list[str]:
+    """Write split.json, environment.json and study.yaml; return what has changed since the start.
+
+    study.yaml is written last, and once: a directory that has it is a run. environment.json gains
+    a session when a run is continued with other versions, code or hardware.
+    """
+    here = describe_environment()
+    begun = run.study.exists()
+    sessions = read_json(run.environment, "environment")["sessions"] if begun else []
+    if not begun:
+        write_split(run.split, cohort.split)
+    if here not in sessions:
+        content = {**_hashes(cohort), "sessions": [*sessions, here]}
+        write_json(run.environment, "environment", content)
+    if not begun:
+        write_text(run.study, relocate(study, folder, run.root).as_yaml())
+    return sorted(_differences(sessions[-1], here)) if sessions else []
+
+
+def _hashes(cohort: Cohort) -> dict[str, str]:
+    return {"cohort_sha256": cohort.table_sha256, "split_sha256": cohort.split.sha256}
+
+
+def _refuse_differences(run: RunFiles, begun: Study, wanted: Study) -> None:
+    before, after = begun.model_dump(by_alias=True), wanted.model_dump(by_alias=True)
+    found = _differences(before, after)
+    different = [f"{name} ({old} -> {new})" for name, (old, new) in found.items()]
+    if found.keys() - MAY_DIFFER:
+        raise RefusedError(
+            str(run.root),
+            f"holds a run of another study: {', '.join(different)}",
+            "Give the study another name, or choose another folder with --out",
+        )
+
+
+def _differences(before: Any, after: Any, name: str = "") -> dict[str, tuple[Any, Any]]:
+    """Return what differs between two nested mappings, by dotted name."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        found: dict[str, tuple[Any, Any]] = {}
+        for key in before.keys() | after.keys():
+            dotted = f"{name}.{key}" if name else str(key)
+            found |= _differences(before.get(key), after.get(key), dotted)
+        return found
+    return {} if before == after else {name: (before, after)}

@@ -1,0 +1,164 @@
+"""Polar maps from PNG and JPEG files, and what an image file reveals before it is used."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import struct
+import zlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from spaces.errors import InputError
+
+LEAST_SIDE = 16
+MOST_PIXELS = 64_000_000
+FORMATS = ("PNG", "JPEG")
+_THREADS = 8
+# What Pillow raises on damaged files, by experience and by its own tests.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+
+
+class UnusableImageError(Exception):
+    """An image breaks a rule; says which, never the file's name (often a patient id)."""
+
+    def __init__(self, rule: str, remedy: str, value: str | None = None) -> None:
+        self.rule = rule
+        self.remedy = remedy
+        self.value = value
+        super().__init__(rule, remedy, value)
+
+    def as_input_error(self, where: str) -> InputError:
+        """Return the error that a user sees."""
+        problem = self.rule if self.value is None else f"{self.rule}, got {self.value}"
+        return InputError(where, problem, self.remedy)
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What one image file reveals: a digest of its pixels, its kind and its size on disk."""
+
+    digest: bytes
+    kind: str
+    """Format, mode and size: ``PNG RGB 228x228``."""
+    file_bytes: int
+
+
+def read_image(path: Path, size: int, *, where: str = "polar map") -> np.ndarray:
+    """Return a polar map as uint8 (3, size, size) RGB.
+
+    Grey becomes RGB, transparency is laid on black; resized bilinearly with antialiasing.
+
+    Args:
+        path: a PNG or JPEG file.
+        size: pixels a side.
+        where: names the image in an error; the path does not, since it may hold a patient id.
+
+    Raises:
+        InputError: the file is missing, damaged, of another format, too small or too large.
+    """
+    try:
+        image, _ = _decode(path)
+    except UnusableImageError as error:
+        raise error.as_input_error(where) from None
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def read_images(paths: Sequence[Path], size: int) -> np.ndarray:
+    """Return polar maps as uint8 (n, 3, size, size); see ``read_image``."""
+    images = np.empty((len(paths), 3, size, size), dtype=np.uint8)
+
+    def fill(at: int) -> None:
+        images[at] = read_image(paths[at], size, where=f"polar map {at + 1} of {len(paths)}")
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for _ in pool.map(fill, range(len(paths))):
+            pass
+    return images
+
+
+def inspect_image(path: Path) -> ImageFacts:
+    """Decode an image and return its facts.
+
+    Raises:
+        UnusableImageError: it breaks a rule.
+    """
+    image, kind = _decode(path)
+    digest = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).digest()
+    return ImageFacts(digest, kind, path.stat().st_size)
+
+
+def inspect_images(paths: Iterable[Path]) -> list[ImageFacts | UnusableImageError]:
+    """Return each image's facts, or the rule that it breaks, in the given order."""
+
+    def inspect(path: Path) -> ImageFacts | UnusableImageError:
+        try:
+            return inspect_image(path)
+        except UnusableImageError as error:
+            return error
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(inspect, paths))
+
+
+def _decode(path: Path) -> tuple[Image.Image, str]:
+    """Return an 8-bit RGB image and its kind; the size is checked before any pixel is decoded."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UnusableImageError("the image must be a file", "Correct the path")
+        with Image.open(path, formats=FORMATS) as image:
+            _check_size(image.width, image.height)
+            image.load()
+            kind = f"{image.format} {image.mode} {image.width}x{image.height}"
+            return _as_rgb(image), kind
+    except FileNotFoundError:
+        raise UnusableImageError(
+            "the image file is missing", "Correct the path or give the row an exclusion_reason"
+        ) from None
+    except UnidentifiedImageError:
+        raise UnusableImageError(
+            "the image must be an intact PNG or JPEG", "Export it again in one of these formats"
+        ) from None
+    except Image.DecompressionBombError:
+        raise _too_large(None) from None
+    except _DAMAGE:
+        raise UnusableImageError(
+            "the image file is truncated or damaged", "Export it again"
+        ) from None
+
+
+def _check_size(width: int, height: int) -> None:
+    if min(width, height) < LEAST_SIDE:
+        raise UnusableImageError(
+            f"the image must be at least {LEAST_SIDE} pixels a side",
+            "Export the polar map again",
+            f"{width}x{height}",
+        )
+    if width * height > MOST_PIXELS:
+        raise _too_large(f"{width}x{height}")
+
+
+def _too_large(value: str | None) -> UnusableImageError:
+    return UnusableImageError(
+        f"the image must have at most {MOST_PIXELS // 1_000_000} million pixels",
+        "Export a single polar map",
+        value,
+    )
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips at 255
+        scaled = np.asarray(image).astype(np.float64) / 257.0
+        return Image.fromarray(np.rint(scaled).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        coloured = image.convert("RGBA")
+        black = Image.new("RGBA", coloured.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, coloured).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,88 @@
+"""The key that turns patient ids into hashes; it lies beside the cohort and never in a run."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from spaces.errors import InputError
+
+KEY_BYTES = 32
+
+
+def key_path(table: Path) -> Path:
+    """Return where the key of a cohort table lies: ``cohort.csv`` -> ``cohort.key``."""
+    return table.with_suffix(".key")
+
+
+def ephemeral_key() -> bytes:
+    """Return a key that is written nowhere, for looking at a cohort without changing its folder."""
+    return secrets.token_bytes(KEY_BYTES)
+
+
+def read_key(table: Path) -> bytes | None:
+    """Return the 32 bytes of a table's key, None if there is no key.
+
+    Raises:
+        InputError: the file is no key.
+    """
+    path = key_path(table)
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise InputError(
+            path.name, f"the key cannot be read ({reason})", "Run as the user who owns it"
+        ) from None
+    if len(key) != KEY_BYTES:
+        raise InputError(
+            path.name,
+            f"a key must have {KEY_BYTES} bytes, got {len(key)}",
+            "Restore it from a copy, or delete it: runs made with it can then not be continued",
+        )
+    return key
+
+
+def obtain_key(table: Path) -> bytes:
+    """Return the key of a table; create it, readable by its owner alone, if there is none.
+
+    Raises:
+        InputError: the file is no key, or the folder cannot be written.
+    """
+    path = key_path(table)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return read_key(table) or obtain_key(table)
+    except OSError as error:
+        reason = error.strerror or "not writable"
+        raise InputError(
+            path.name, f"the key cannot be created ({reason})", "Make the cohort's folder writable"
+        ) from None
+    key = secrets.token_bytes(KEY_BYTES)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key)
+        file.flush()
+        os.fsync(file.fileno())
+    return key
+
+
+def is_private(table: Path) -> bool:
+    """Return whether nobody but its owner may read the key of a table."""
+    return key_path(table).stat().st_mode & 0o077 == 0
+
+
+def fingerprint(key: bytes) -> str:
+    """Return 16 hex digits that name a key and tell nothing of it."""
+    return hashlib.sha256(b"polartune key fingerprint" + key).hexdigest()[:16]
+
+
+def hash_ids(key: bytes, ids: Iterable[str]) -> tuple[str, ...]:
+    """Return the HMAC-SHA256 of each patient id, as hex, in the given order."""
+    return tuple(hmac.digest(key, text.encode(), "sha256").hex() for text in ids)

@@ -1,0 +1,158 @@
+"""The sealed test set: its images, its outcomes, and the ledger of who opened them.
+
+Imported by ``analysis/evaluate.py`` alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from cohort.full_table import hashes_of, positions_of, read_full_table, table_path
+from cohort.patients import Patients
+from cohort.table import Cohort
+from spaces.errors import RefusedError
+from spaces.run_files import check_format, sha256_of
+from spaces.study import Study
+
+FORMAT = "polartune/openings/1"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One time that the outcomes of a test set were read.
+
+    Attributes:
+        when: ISO 8601, UTC.
+        run: the run that read them.
+        frozen_sha256: digest of what that run had frozen before.
+        test_sha256: names the test set: digest of its sorted patient hashes.
+        count: 1 for the first opening of this test set; from 2 on a result is exploratory.
+    """
+
+    when: str
+    run: str
+    frozen_sha256: str
+    test_sha256: str
+    count: int
+
+
+def ledger_path(study: Study, folder: Path) -> Path:
+    """Return where the ledger lies, beside the table: ``<stem>.openings.jsonl``."""
+    return table_path(study, folder).with_suffix(".openings.jsonl")
+
+
+def sealed_images(cohort: Cohort, study: Study, folder: Path) -> Mapping[str, tuple[Path, ...]]:
+    """Return the images of the test patients by input, in the order of ``cohort.split.test``.
+
+    Predictions are made from them before the outcomes are opened; this is no opening.
+
+    Raises:
+        RefusedError: the table was changed since the cohort was read.
+    """
+    return _test_patients(cohort, study, folder).images
+
+
+def open_outcomes(
+    cohort: Cohort, study: Study, folder: Path, *, run: str, frozen_sha256: str
+) -> Patients:
+    """Return the test patients, in the order of ``cohort.split.test``; each call is an opening.
+
+    The opening stands in the ledger, on disk, before any outcome is returned.
+
+    Args:
+        cohort: the cohort that the run was made with.
+        study: the study of that run.
+        folder: the folder of the study file.
+        run: names the run in the ledger.
+        frozen_sha256: digest of everything that was fixed beforehand.
+
+    Raises:
+        RefusedError: the table was changed since the cohort was read (then nothing is entered), or
+            the ledger is damaged.
+    """
+    path = table_path(study, folder)
+    _check_unchanged(cohort, path, sha256_of(path) if path.is_file() else "no file")
+    _enter(cohort, study, folder, run=run, frozen_sha256=frozen_sha256)
+    return _test_patients(cohort, study, folder)
+
+
+def openings(cohort: Cohort, study: Study, folder: Path) -> list[Opening]:
+    """Return the openings of this cohort's test set, the first one first.
+
+    Raises:
+        RefusedError: the ledger is damaged.
+    """
+    return _read_ledger(ledger_path(study, folder), cohort.split.test_sha256)
+
+
+def _test_patients(cohort: Cohort, study: Study, folder: Path) -> Patients:
+    table = read_full_table(study, folder, verify_images=False)
+    _check_unchanged(cohort, table.path, table.sha256)
+    if table.findings.count:
+        raise table.error(np.zeros(len(table.everyone), dtype=bool))
+    hashes = hashes_of(table, cohort.split)
+    return table.everyone.take(positions_of(cohort.split.test, hashes))
+
+
+def _check_unchanged(cohort: Cohort, path: Path, found: str) -> None:
+    if found != cohort.table_sha256:
+        raise RefusedError(
+            path.name,
+            f"the table was changed since the cohort was read: sha256 must be "
+            f"{cohort.table_sha256[:12]}.., got {found[:12]}",
+            "Restore it, or start a new run",
+        )
+
+
+def _enter(cohort: Cohort, study: Study, folder: Path, *, run: str, frozen_sha256: str) -> None:
+    path = ledger_path(study, folder)
+    with FileLock(path.with_suffix(".lock"), mode=0o600):
+        test_sha256 = cohort.split.test_sha256
+        opening = Opening(
+            when=datetime.now(UTC).isoformat(timespec="seconds"),
+            run=run,
+            frozen_sha256=frozen_sha256,
+            test_sha256=test_sha256,
+            count=len(_read_ledger(path, test_sha256)) + 1,
+        )
+        lines = [asdict(opening)]
+        if not path.exists() or not path.stat().st_size:
+            lines.insert(0, {"format": FORMAT})
+        with path.open("a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(line) + "\n" for line in lines))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _read_ledger(path: Path, test_sha256: str) -> list[Opening]:
+    """Return the openings of one test set.
+
+    A damaged line is refused, the last one too: it may stand for outcomes that somebody has seen.
+    """
+    if not path.exists():
+        return []
+    found = []
+    for at, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        try:
+            entry = json.loads(line)
+            if at == 1:
+                check_format(path, entry.get("format"), "openings")
+                continue
+            opening = Opening(**entry)
+        except (ValueError, TypeError, AttributeError):
+            raise RefusedError(
+                f"{path.name}:{at}",
+                "a damaged line of the ledger of openings",
+                "Restore the file from a copy",
+            ) from None
+        if opening.test_sha256 == test_sha256:
+            found.append(opening)
+    return found

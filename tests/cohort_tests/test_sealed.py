@@ -1,0 +1,154 @@
+import ast
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_cohort import row_of, study, table, write_without_images
+
+import cohort.sealed
+from cohort.patient_key import hash_ids, read_key
+from cohort.sealed import open_outcomes, openings, sealed_images
+from cohort.segments import segment_columns
+from cohort.split import Split
+from cohort.table import read_cohort
+from spaces.errors import RefusedError
+
+PACKAGE = Path(cohort.sealed.__file__).parent
+
+
+@pytest.fixture
+def frame():
+    return table()
+
+
+@pytest.fixture
+def folder(tmp_path, frame):
+    return write_without_images(tmp_path, frame)
+
+
+@pytest.fixture
+def sealed(folder):
+    """A cohort, its study and its folder: the first three arguments of every function here."""
+    return read_cohort(study(), folder, verify_images=False, create_key=True), study(), folder
+
+
+def opened(sealed, run="runs/a"):
+    return open_outcomes(*sealed, run=run, frozen_sha256="f" * 64)
+
+
+def test_outcomes_are_the_test_rows_in_the_order_of_the_split(sealed, frame, folder):
+    patients = opened(sealed)
+    split = sealed[0].split
+    assert hash_ids(read_key(folder / "cohort.csv"), patients.ids) == split.test
+    own = frame.iloc[[row_of(frame, identity) for identity in patients.ids]]
+    assert np.array_equal(patients.target, own["sex"].to_numpy(dtype=float))
+    assert np.array_equal(patients.segments, own[segment_columns("mfr")].to_numpy(dtype=float))
+    assert set(patients.ids).isdisjoint(sealed[0].development.ids)
+
+
+def test_images_come_in_the_same_order_and_are_no_opening(sealed):
+    images = sealed_images(*sealed)
+    assert openings(*sealed) == []
+    assert images == dict(opened(sealed).images)
+
+
+def test_each_call_is_an_opening(sealed, folder):
+    for run in ("runs/a", "runs/a", "runs/b"):
+        opened(sealed, run)
+    found = openings(*sealed)
+    assert [(o.run, o.count) for o in found] == [("runs/a", 1), ("runs/a", 2), ("runs/b", 3)]
+    assert {o.test_sha256 for o in found} == {sealed[0].split.test_sha256}
+    first, *lines = (folder / "cohort.openings.jsonl").read_text().splitlines()
+    assert json.loads(first) == {"format": "polartune/openings/1"}
+    keys = {"when", "run", "frozen_sha256", "test_sha256", "count"}
+    assert all(set(json.loads(line)) == keys for line in lines)
+
+
+def test_another_test_set_is_counted_apart_and_row_order_is_not_another(sealed, frame, folder):
+    opened(sealed)
+    other_study = study(split={"test": 8, "folds": 3, "seed": 4})
+    other = read_cohort(other_study, folder, verify_images=False), other_study, folder
+    assert openings(*other) == []
+    opened(other)
+    write_without_images(folder, frame.iloc[::-1])
+    again = read_cohort(study(), folder, verify_images=False), study(), folder
+    assert [opening.count for opening in openings(*again)] == [1]
+
+
+def test_the_ledger_is_on_disk_before_anything_is_read(sealed, monkeypatch):
+    def read_full_table(*_, **__):
+        assert len(openings(*sealed)) == 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cohort.sealed, "read_full_table", read_full_table)
+    with pytest.raises(KeyboardInterrupt):
+        opened(sealed)
+    assert len(openings(*sealed)) == 1
+
+
+def test_simultaneous_openings_are_all_counted(sealed):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: opened(sealed), range(8)))
+    assert [opening.count for opening in openings(*sealed)] == list(range(1, 9))
+
+
+def test_a_changed_table_is_refused_and_not_entered(sealed, frame, folder):
+    frame.loc[0, "sex"] = 1 - frame.loc[0, "sex"]
+    write_without_images(folder, frame)
+    with pytest.raises(RefusedError, match=r"cohort\.csv: the table was changed"):
+        opened(sealed)
+    with pytest.raises(RefusedError, match=r"cohort\.csv: the table was changed"):
+        sealed_images(*sealed)
+    assert openings(*sealed) == []
+
+
+def test_a_lost_key_is_refused(sealed, folder):
+    (folder / "cohort.key").write_bytes(bytes(32))
+    with pytest.raises(RefusedError, match="fingerprint"):
+        sealed_images(*sealed)
+
+
+@pytest.mark.parametrize("damage", ["cut", "line"])
+def test_a_damaged_ledger_is_refused(sealed, folder, damage):
+    opened(sealed)
+    ledger = folder / "cohort.openings.jsonl"
+    text = ledger.read_text()
+    ledger.write_text(text[:-20] if damage == "cut" else text + "{}\n")
+    for act in (openings, lambda *where: opened(where)):
+        with pytest.raises(RefusedError, match=r"cohort\.openings\.jsonl:\d: a damaged line"):
+            act(*sealed)
+
+
+def test_a_ledger_that_was_created_but_not_written_is_begun_again(sealed, folder):
+    (folder / "cohort.openings.jsonl").touch()
+    opened(sealed)
+    assert [opening.count for opening in openings(*sealed)] == [1]
+
+
+def test_the_ledger_names_no_patient(sealed, folder):
+    opened(sealed)
+    assert "SECRET" not in (folder / "cohort.openings.jsonl").read_text()
+
+
+def test_the_digest_of_a_test_set_forgets_its_order():
+    first = Split((), np.array([], dtype=int), ("a", "b"), "k")
+    second = Split((), np.array([], dtype=int), ("b", "a"), "k")
+    assert first.test_sha256 == second.test_sha256
+
+
+def test_the_full_table_is_read_by_table_and_sealed_alone():
+    root = PACKAGE.parent
+    importers = set()
+    for package in ("cohort", "trainable", "search", "analysis"):
+        for path in (root / package).glob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [node.module] if isinstance(node, ast.ImportFrom) else []
+                if isinstance(node, ast.ImportFrom):
+                    names += [f"{node.module}.{alias.name}" for alias in node.names]
+                if isinstance(node, ast.Import):
+                    names += [alias.name for alias in node.names]
+                if "cohort.full_table" in names:
+                    importers.add(f"{package}/{path.name}")
+    assert importers == {"cohort/table.py", "cohort/sealed.py"}
