@@ -1,0 +1,1 @@
+"""What was learnt: select, retrain, evaluate, report. Imports no ray."""

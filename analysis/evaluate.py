@@ -1,0 +1,186 @@
+"""The one look at the test set: freeze everything, join the sealed outcomes, measure.
+
+This is the only module that imports ``cohort.sealed``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from analysis.answer import answer
+from analysis.baselines import L2, concatenate_segments, predict_baseline
+from analysis.bootstrap import Resamples, draw_resamples, percentile_interval
+from analysis.freeze import BASELINES, freeze, read_predictions
+from analysis.metric_tables import MODEL, ROC, write_roc, write_table
+from analysis.metrics import (
+    HALF,
+    YOUDEN,
+    compare_aucs,
+    describe_classifier,
+    no_information_rate,
+    probability_of,
+)
+from cohort.patients import Patients
+from cohort.sealed import Opening, open_outcomes, openings, sealed_images
+from cohort.table import Cohort
+from spaces.errors import InputError
+from spaces.run_files import RunFiles, read_json, sha256_of, write_json
+from spaces.study import Study, read_study
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The content of metrics.json."""
+
+    content: Mapping[str, Any]
+
+    @property
+    def sentence(self) -> str:
+        """The answer in one sentence."""
+        return answer(self.content)
+
+
+def evaluate(run: RunFiles, cohort: Cohort) -> Metrics:
+    """Judge the retrained model on the sealed test set, once.
+
+    First everything is frozen (test/frozen.json); then the outcomes are joined and the opening is
+    recorded beside the cohort; test/metrics.json and metrics.csv are written last. If they exist
+    for the same frozen files nothing is opened again.
+
+    Raises:
+        InputError: a step before this one is missing, or the labelled test patients are of one
+            class.
+    """
+    study = read_study(run.study)
+    frozen = freeze(run, study, cohort, sealed_images(cohort, study, run.root))
+    digest = sha256_of(run.frozen)
+    if run.metrics.exists():
+        content = read_json(run.metrics, "metrics")
+        if content["frozen_sha256"] == digest:
+            return Metrics(content)
+    outcomes = open_outcomes(cohort, study, run.root, run=study.name, frozen_sha256=digest)
+    opened = len(openings(cohort, study, run.root))
+    content = {
+        "study": study.name,
+        "frozen_sha256": digest,
+        "openings": opened,
+        "exploratory": opened > 1,
+        **_measure(run, study, frozen, outcomes),
+    }
+    write_table(run.metrics.with_suffix(".csv"), content)
+    write_json(run.metrics, "metrics", content)
+    return Metrics(content)
+
+
+def list_openings(run: RunFiles, cohort: Cohort) -> list[Opening]:
+    """Return every opening of this test set so far, by whichever run."""
+    return openings(cohort, read_study(run.study), run.root)
+
+
+def _measure(
+    run: RunFiles, study: Study, frozen: Mapping[str, Any], outcomes: Patients
+) -> dict[str, Any]:
+    known = np.isfinite(outcomes.target)
+    positive = outcomes.target[known] == 1
+    if positive.all() or not positive.any():
+        raise InputError(
+            "test set", f"all {len(positive)} labelled patients are of one class", "Split anew"
+        )
+    settings = study.evaluation
+    generator = np.random.default_rng(study.seed)
+    resamples = draw_resamples(positive, settings.bootstraps, generator=generator)
+    logits, segments = read_predictions(run.predictions)
+    model = probability_of(logits)[known]
+    described = describe_classifier(
+        positive, model, frozen["thresholds"], resamples, settings.confidence
+    )
+    baselines = read_json(run.test / BASELINES, "baselines")
+    probabilities = {MODEL: model, **_predict_baselines(baselines, outcomes)}
+    write_roc(run.test / ROC, positive, probabilities)
+    return {
+        "target": study.cohort.target,
+        "inputs": list(study.cohort.inputs),
+        "origin": "sealed test set",
+        "n": len(positive),
+        "positives": int(positive.sum()),
+        "missing": int((~known).sum()),
+        "no_information_rate": no_information_rate(positive),
+        "confidence": settings.confidence,
+        "bootstraps": settings.bootstraps,
+        "redrawn": resamples.redrawn,
+        "seed": study.seed,
+        MODEL: described,
+        **_compare_with_baselines(
+            baselines, positive, probabilities, resamples, settings.confidence
+        ),
+        "segments": _measure_segments(run, study, outcomes, segments, resamples),
+        "development": frozen["development"],
+    }
+
+
+def _predict_baselines(baselines: Mapping[str, Any], outcomes: Patients) -> dict[str, np.ndarray]:
+    """Return the labelled patients' probabilities from each frozen regression, if there are any."""
+    if "skipped" in baselines:
+        return {}
+    known = np.isfinite(outcomes.target)
+    features = concatenate_segments(outcomes.baseline_segments, baselines["inputs"])[known]
+    return {name: predict_baseline(model, features) for name, model in baselines["models"].items()}
+
+
+def _compare_with_baselines(
+    baselines: Mapping[str, Any],
+    positive: np.ndarray,
+    probabilities: Mapping[str, np.ndarray],
+    resamples: Resamples,
+    confidence: float,
+) -> dict[str, Any]:
+    """Return the frozen regressions' metrics and the model's AUC minus theirs."""
+    if "skipped" in baselines:
+        return {"baselines": {"skipped": baselines["skipped"]}, "differences": {}}
+    measured, differences = {}, {}
+    for name, description in baselines["models"].items():
+        its, thresholds = probabilities[name], {HALF: 0.5, YOUDEN: description[YOUDEN]}
+        measured[name] = describe_classifier(positive, its, thresholds, resamples, confidence)
+        differences[name] = compare_aucs(positive, probabilities[MODEL], its, resamples, confidence)
+    return {"baselines": measured, "differences": differences, "primary_comparison": L2}
+
+
+def _measure_segments(
+    run: RunFiles,
+    study: Study,
+    outcomes: Patients,
+    predicted: np.ndarray | None,
+    resamples: Resamples,
+) -> dict[str, Any]:
+    """Return the mean absolute error of each segment with a percentile interval, or why not."""
+    if outcomes.segments is None or predicted is None:
+        return {"skipped": "the study regresses no segments"}
+    if read_json(run.best, "best")["configuration"]["lambda"] == 1.0:
+        return {"skipped": "lambda = 1: the segment outputs were not trained"}
+    known = np.isfinite(outcomes.target)
+    truth = outcomes.segments[known]
+    observed = np.isfinite(truth)
+    errors = np.where(observed, np.abs(predicted[known] - truth), 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        here = errors.sum(axis=0) / observed.sum(axis=0)
+        everywhere = (resamples.counts @ errors) / (resamples.counts @ observed)
+    return {
+        "columns": study.cohort.segments,
+        "mean_absolute_error": [
+            {
+                "segment": index + 1,
+                "estimate": float(here[index]) if np.isfinite(here[index]) else None,
+                "n": int(observed[:, index].sum()),
+                "intervals": {
+                    "percentile": percentile_interval(
+                        everywhere[:, index], study.evaluation.confidence
+                    ).as_dict()
+                },
+            }
+            for index in range(truth.shape[1])
+        ],
+    }

@@ -1,0 +1,127 @@
+"""The chosen configuration as files: best.yaml, best/1..5.yaml, best.json."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import Any
+
+from analysis.choice import Choice, Selection
+from spaces.run_files import RunFiles, write_json, write_text
+from spaces.study import Evidence, Study, WeightsFile, fixed_study
+from spaces.trial_log import TrialRecord
+
+RANKED = 5
+NAME_LENGTH = 64
+
+
+def write_selection(
+    run: RunFiles, study: Study, selection: Selection, *, split_sha256: str
+) -> None:
+    """Write best.yaml, the configurations of rank 1 to 5, and best.json.
+
+    best.yaml lies beside study.yaml, so its paths are the study's; those in best/ gain a ``../``.
+    """
+    best = as_study(study, selection, selection.chosen, split_sha256=split_sha256, suffix="best")
+    write_text(run.best_study, best.as_yaml())
+    for choice in selection.complete[:RANKED]:
+        ranked = as_study(
+            study, selection, choice, split_sha256=split_sha256, suffix=f"rank{choice.rank}"
+        )
+        write_text(run.ranked_study(choice.rank), one_folder_deeper(ranked).as_yaml())
+    write_json(run.best, "best", describe_selection(study, selection, split_sha256=split_sha256))
+
+
+def as_study(
+    study: Study, selection: Selection, choice: Choice, *, split_sha256: str, suffix: str
+) -> Study:
+    """Return a study that trains ``choice`` without searching, with the evidence for it.
+
+    It gets its own name, hence its own run directory. A study that was fixed already keeps its
+    name and the evidence of the search that it came from.
+    """
+    evidence = Evidence(
+        study=study.name,
+        trial=choice.trial.number,
+        rank=choice.rank,
+        score=choice.score,
+        score_sd=choice.score_sd,
+        best_epoch=choice.epochs,
+        trials_complete=len(selection.complete),
+        trials_asked=len(selection.ranking),
+        split_sha256=split_sha256,
+    )
+    name = f"{study.name[: NAME_LENGTH - len(suffix) - 1]}-{suffix}"
+    if study.is_fixed:
+        evidence, name = study.evidence or evidence, study.name
+    values = choice.trial.configuration.as_dict()
+    fixed = fixed_study(study, values, choice.epochs, evidence)
+    return fixed.model_copy(update={"name": name})
+
+
+def one_folder_deeper(study: Study) -> Study:
+    """Return the study as it must read in a subfolder: its relative paths gain a ``../``."""
+    cohort = study.cohort.model_copy(update={"path": _up(study.cohort.path)})
+    bank, network = study.bank, study.network
+    if bank.path is not None:
+        bank = bank.model_copy(update={"path": _up(bank.path)})
+    if isinstance(network.weights, WeightsFile):
+        weights = network.weights.model_copy(update={"file": _up(network.weights.file)})
+        network = network.model_copy(update={"weights": weights})
+    return study.model_copy(update={"cohort": cohort, "bank": bank, "network": network})
+
+
+def describe_selection(study: Study, selection: Selection, *, split_sha256: str) -> dict[str, Any]:
+    """Return the content of best.json: the chosen trial, the alternatives and the ranking."""
+    states = [trial.state for trial in selection.ranking]
+    return {
+        "study": study.name,
+        "primary": selection.primary,
+        **_describe_choice(selection.chosen),
+        "alternatives": {
+            rule: _describe_choice(choice) for rule, choice in selection.alternatives.items()
+        },
+        "one_se": {
+            "difference": selection.difference,
+            "standard_error": selection.standard_error,
+        },
+        "counts": {
+            "asked": len(states),
+            **{state: states.count(state) for state in ("complete", "stopped", "failed")},
+        },
+        "ranking": [_describe_trial(trial, selection) for trial in selection.ranking],
+        "warnings": list(selection.warnings),
+        "split_sha256": split_sha256,
+    }
+
+
+def _describe_choice(choice: Choice) -> dict[str, Any]:
+    return {
+        "trial": choice.trial.number,
+        "rank": choice.rank,
+        "configuration": choice.trial.configuration.as_dict(),
+        "epochs": choice.epochs,
+        "score": choice.score,
+        "score_sd": choice.score_sd,
+        "fold_auc": list(choice.fold_auc),
+        "oof_sha256": choice.trial.oof_sha256,
+    }
+
+
+def _describe_trial(trial: TrialRecord, selection: Selection) -> dict[str, Any]:
+    ranks = {choice.trial.number: choice.rank for choice in selection.complete}
+    return {
+        "rank": ranks.get(trial.number),
+        "trial": trial.number,
+        "state": trial.state,
+        "reason": trial.reason,
+        "source": trial.source,
+        "score": trial.score,
+        "best_epoch": trial.best_epoch,
+        "epochs": len(trial.epochs),
+        "configuration": trial.configuration.as_dict(),
+    }
+
+
+def _up(path: str) -> str:
+    """Return a path one folder deeper; an absolute one stays as it is."""
+    return posixpath.join("..", path)

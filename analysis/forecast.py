@@ -1,0 +1,213 @@
+"""What a study would cost and how sharp its answer would be, before anything runs."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from scipy.stats import norm
+
+from cohort.table import Cohort
+from spaces.study import NetworkSection, Study
+from trainable.problem import Problem
+
+ASSUMED_AUC = 0.8
+CORES_MEASURED = 2
+START_SECONDS = 30.0
+PROCESS_BYTES = 0.9e9
+SPARE_DISK = 1.2
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Speed on two CPU cores without a GPU.
+
+    Attributes:
+        trunk: images a second through the frozen layers.
+        head: samples a second through the trained layers, backward included.
+    """
+
+    trunk: float
+    head: float
+
+
+# Measured with three trainable layers at 224 pixels; the smaller ResNets are taken as ResNet-50.
+RATES = {"efficientnet_lite0": Rates(110, 1450), "resnet": Rates(50, 450)}
+# Forward and backward through the whole network cost about three forward passes.
+WHOLE_NETWORK = 3
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The size of a study.
+
+    Attributes:
+        trials: configurations to try; 1 when the space is fixed.
+        trainings: trials x folds.
+        epochs: epochs of a fold in all, at most (the scheduler stops trials earlier).
+        images: images and views that pass the frozen layers once.
+        bank_bytes: disk for what they yield; 0 without a bank.
+        free_bytes: free disk where the bank would lie.
+        seconds: of computing on this computer's CPU, at most.
+        slots: trials at a time on this computer's CPU.
+        half_width: of the test AUC's interval, were the AUC ``ASSUMED_AUC``.
+    """
+
+    trials: int
+    trainings: int
+    epochs: int
+    images: int
+    bank_bytes: int
+    free_bytes: int
+    seconds: float
+    slots: int
+    half_width: float
+
+
+def forecast(study: Study, cohort: Cohort, folder: Path) -> Forecast:
+    """Return what a study would cost. Reads the weights; computes one image; writes nothing.
+
+    Raises:
+        InputError: the network's weights cannot be had.
+    """
+    problem = Problem(study, cohort, folder, "cpu")
+    parts = list(problem.bank.parts(study.space.strengths())) if problem.bank else []
+    images = sum(part.images for part in parts)
+    trials = 1 if study.is_fixed else study.search.trials
+    folds, patients = study.cohort.split.folds, len(cohort.development)
+    epochs = trials * folds * study.training.epochs
+    rates = _rates(study.network, has_bank=problem.bank is not None)
+    # A fold trains on all patients but its own, and validates those without a backward pass.
+    # The chosen configuration is trained once more.
+    trained = (trials + 1) * study.training.epochs
+    samples = patients * (folds - 1 + 1 / WHOLE_NETWORK) * trained
+    cores = os.cpu_count() or 1
+    work = images / rates.trunk + samples / rates.head
+    seconds = START_SECONDS + work * CORES_MEASURED / cores * (study.network.image_size / 224) ** 2
+    slots = study.resources.slots
+    prevalence = float(np.nanmean(cohort.development.target))
+    return Forecast(
+        trials=trials,
+        trainings=trials * folds,
+        epochs=epochs,
+        images=images,
+        bank_bytes=images * problem.bytes_an_image if parts else 0,
+        free_bytes=shutil.disk_usage(cohort.folder).free,
+        seconds=seconds,
+        slots=max(1, cores // study.resources.cpus_per_trial) if slots == "auto" else slots,
+        half_width=half_width(ASSUMED_AUC, cohort.test_size, prevalence, study),
+    )
+
+
+def _rates(network: NetworkSection, *, has_bank: bool) -> Rates:
+    rates = RATES.get(network.backbone, RATES["resnet"])
+    layers = network.trainable_layers
+    if has_bank and layers != "all" and layers <= 3:
+        return rates
+    return Rates(rates.trunk, rates.trunk / WHOLE_NETWORK)
+
+
+def half_width(auc: float, patients: int, prevalence: float, study: Study) -> float:
+    """Return half the width of an AUC's confidence interval (Hanley and McNeil 1982).
+
+    nan if a class would be empty. Source: doi:10.1148/radiology.143.1.7063747.
+    """
+    positive = round(patients * prevalence)
+    negative = patients - positive
+    if not positive or not negative:
+        return math.nan
+    both_positive, both_negative = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = (
+        auc * (1 - auc)
+        + (positive - 1) * (both_positive - auc**2)
+        + (negative - 1) * (both_negative - auc**2)
+    ) / (positive * negative)
+    return float(norm.ppf((1 + study.evaluation.confidence) / 2)) * math.sqrt(variance)
+
+
+def show_forecast(study: Study, cohort: Cohort, cost: Forecast, console: Console) -> None:
+    """Print patients, classes per fold, cost and warnings."""
+    section = study.cohort
+    console.print(
+        f"[bold]{study.name}[/]: {escape(section.target)} from {' + '.join(section.inputs)}, "
+        f"{study.network.backbone}, {study.network.trainable_layers} trainable layers"
+    )
+    console.print(_patients(cohort))
+    console.print(_cost(study, cost))
+    for warning in (*cohort.warnings, *_warnings(study, cost)):
+        console.print(f"[yellow]warning[/] {escape(warning)}")
+
+
+def _patients(cohort: Cohort) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
+    for heading in ("patients", "all", "positive", "negative", "unknown"):
+        table.add_column(heading, justify="left" if heading == "patients" else "right")
+    target, folds = cohort.development.target, cohort.split.folds
+    rows = [("development", target)]
+    rows += [(f"  fold {fold}", target[folds == fold]) for fold in np.unique(folds)]
+    for name, values in rows:
+        counts = (values.size, np.sum(values == 1), np.sum(values == 0), np.sum(np.isnan(values)))
+        table.add_row(name, *map(str, counts))
+    table.add_row("test", str(cohort.test_size), "sealed", "sealed", "sealed")
+    return table
+
+
+def _cost(study: Study, cost: Forecast) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    stops = ", most of them stopped earlier" if study.search.scheduler == "asha" else ""
+    if study.is_fixed:
+        stops = ", nothing is searched"
+    table.add_row(
+        "search",
+        f"{cost.trials} trials x {study.cohort.split.folds} folds x {study.training.epochs} epochs"
+        f" = at most {cost.epochs} epochs of a fold{stops}",
+    )
+    table.add_row(
+        "bank",
+        f"{cost.images} images and views once through the frozen layers, "
+        f"{cost.bank_bytes / 1e9:.1f} GB of disk ({cost.free_bytes / 1e9:.0f} GB free)"
+        if cost.images
+        else "none: every epoch passes the whole network",
+    )
+    memory = PROCESS_BYTES * (cost.slots + 1) / 1e9
+    table.add_row("memory", f"about {memory:.1f} GB, trials at a time: {cost.slots}")
+    cores = f"{os.cpu_count()} CPU cores"
+    table.add_row("time", f"at most about {_duration(cost.seconds)} on {cores}; less with a GPU")
+    width = f"\N{PLUS-MINUS SIGN}{cost.half_width:.2f}"
+    level = f"{study.evaluation.confidence:.0%}"
+    table.add_row(
+        "answer",
+        f"an AUC of {ASSUMED_AUC} on the test set would be known to about {width} "
+        f"({level}, Hanley-McNeil)",
+    )
+    return table
+
+
+def _warnings(study: Study, cost: Forecast) -> list[str]:
+    found = []
+    if SPARE_DISK * cost.bank_bytes > cost.free_bytes:
+        found.append("the disk is too small for the bank: set bank.path or bank.mode: off")
+    search = study.search
+    if not study.is_fixed and search.order == "reproducible" and search.generation < cost.slots:
+        found.append(
+            f"search.generation {search.generation} leaves {cost.slots - search.generation} of "
+            f"{cost.slots} slots idle; {cost.slots} would not"
+        )
+    if math.isnan(cost.half_width):
+        found.append("the test set is too small to hold both classes")
+    return found
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,55 @@
+"""Run directories for the tests of the analysis, built once and copied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from finished_run import Run, add_model, build_run, copy_run, fake_loading
+
+from analysis.evaluate import evaluate
+from analysis.select import select
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished search of seven trials: four complete, two stopped, one failed. Read only."""
+    return build_run(tmp_path_factory.mktemp("searched"))
+
+
+@pytest.fixture(scope="session")
+def evaluated(searched: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The same search, selected, with a model, judged on the test set. Read only."""
+    run = copy_run(searched, tmp_path_factory.mktemp("evaluated"))
+    with pytest.MonkeyPatch.context() as patch:
+        add_model(run)
+        fake_loading(run, patch)
+        select(run.files)
+        evaluate(run.files, run.cohort)
+    return run
+
+
+@pytest.fixture
+def run(searched: Run, tmp_path: Path) -> Run:
+    """A copy of the finished search."""
+    return copy_run(searched, tmp_path)
+
+
+@pytest.fixture
+def judged(evaluated: Run, tmp_path: Path) -> Run:
+    """A copy of the judged run."""
+    return copy_run(evaluated, tmp_path)
+
+
+@pytest.fixture
+def run_without_segments(tmp_path: Path) -> Run:
+    """The same for a cohort that has no segment values."""
+    return build_run(tmp_path, segments=False)
+
+
+@pytest.fixture
+def model(run: Run, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Put a model into the run and a fake behind ``load_model``; counts its predictions."""
+    add_model(run)
+    return fake_loading(run, monkeypatch)

@@ -1,0 +1,210 @@
+"""A small run directory as the search would leave it, without torch, ray or a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cohort.segments import segment_columns
+from cohort.split import write_split
+from cohort.table import Cohort, read_cohort
+from spaces.parameters import Configuration
+from spaces.run_files import RunFiles, sha256_of, write_json, write_out_of_fold
+from spaces.study import Study, read_study
+from spaces.trial_log import LOSSES, Epoch, TrialLog, TrialRecord, best_epoch, scores
+
+PATIENTS, EPOCHS = 120, 6
+
+STUDY = """
+name: tiny
+seed: 7
+cohort:
+  path: ../cohort/cohort.csv
+  inputs: [reserve]
+  target: impaired
+  colour_scale: fixed
+  split: {test: 40, folds: 5, stratify: true}
+network: {weights: random, backbone: resnet18, image_size: 32}
+training: {epochs: 6}
+search: {trials: 8}
+evaluation: {bootstraps: 200}
+"""
+
+
+@dataclass
+class Run:
+    """A run directory and what a test wants to know of it."""
+
+    files: RunFiles
+    study: Study
+    cohort: Cohort
+    csv: Path
+
+    def edit_study(self, old: str, new: str) -> None:
+        text = self.files.study.read_text()
+        assert old in text
+        self.files.study.write_text(text.replace(old, new))
+        self.study = read_study(self.files.study)
+
+
+def draw_cohort(folder: Path, *, segments: bool = True) -> Path:
+    """Write a cohort whose target follows from the segments, with some values missing."""
+    generator = np.random.default_rng(3)
+    (folder / "images").mkdir(parents=True)
+    severity = generator.normal(size=PATIENTS)
+    frame = pd.DataFrame({"patient_id": [f"secret{i:03d}" for i in range(PATIENTS)]})
+    frame["reserve"] = [f"images/{i}.png" for i in range(PATIENTS)]
+    for name in frame["reserve"]:
+        (folder / name).write_bytes(b"")
+    target = (severity + generator.normal(size=PATIENTS) < 0).astype(float)
+    target[5] = np.nan
+    frame["impaired"] = pd.Series(target).astype("Int64")
+    values = 2.5 + 0.4 * severity[:, None] + generator.normal(0, 0.3, (PATIENTS, 17))
+    values[11, 3] = np.nan
+    if segments:
+        frame[segment_columns("mfr")] = values.round(4)
+    path = folder / "cohort.csv"
+    frame.to_csv(path, index=False)
+    return path
+
+
+def record_trial(
+    run: RunFiles,
+    cohort: Cohort,
+    number: int,
+    configuration: Configuration,
+    *,
+    skill: float,
+    epochs: int = EPOCHS,
+    state: str = "complete",
+) -> None:
+    """Log one trial whose logits carry the target with a skill that grows with the epochs."""
+    generator = np.random.default_rng([1, number])
+    target = np.nan_to_num(cohort.development.target, nan=0.5)
+    folds, n = cohort.split.folds, len(target)
+    log = TrialLog(run.trials)
+    log.asked(number, configuration, "default" if number == 0 else "tpe")
+    logits = np.zeros((epochs, n, 2), dtype=np.float32)
+    noise = generator.normal(size=n)
+    means = []
+    record = TrialRecord(number, configuration, "tpe", state=state)
+    for e in range(epochs):
+        logits[e, :, 1] = skill * (e + 1) / EPOCHS * 2 * (target - 0.5) + noise
+        known = np.isfinite(cohort.development.target)
+        aucs = tuple(
+            _auc(target[known & (folds == f)] == 1, logits[e, known & (folds == f), 1])
+            for f in range(5)
+        )
+        means.append(float(np.mean(aucs)))
+        loss = {name: tuple(np.linspace(0.7, 0.5, 5) / (e + 1) ** 0.2) for name in LOSSES}
+        score = scores(means, EPOCHS)[-1]
+        log.epoch(number, Epoch(e + 1, aucs, float(np.mean(aucs)), loss, score, 0.5))
+    if state != "failed":
+        record.oof_sha256 = write_out_of_fold(run.out_of_fold_of(number), logits, folds)
+        record.score, record.best_epoch = scores(means, EPOCHS)[-1], best_epoch(means, EPOCHS)
+    record.reason = {"complete": "all epochs", "stopped": "rung 3"}.get(state, "loss is not finite")
+    log.ended(record)
+
+
+def _auc(positive: np.ndarray, score: np.ndarray) -> float:
+    pairs = score[positive][:, None] - score[~positive][None]
+    return float(((pairs > 0) + 0.5 * (pairs == 0)).mean())
+
+
+def copy_run(run: Run, folder: Path) -> Run:
+    """Copy cohort and run directory; all paths inside are relative."""
+    shutil.copytree(run.csv.parent.parent, folder, dirs_exist_ok=True)
+    cohort = dataclasses.replace(run.cohort, folder=folder / "cohort")
+    return Run(RunFiles(folder / "run"), run.study, cohort, folder / "cohort" / "cohort.csv")
+
+
+def describe_run(cohort: Cohort) -> dict[str, object]:
+    session = {
+        "python": "3.11.7",
+        "platform": "Linux x86_64",
+        "processor": "a processor",
+        "packages": {"polartune": "0.1.0", "torch": "2.10.0", "scikit-learn": None},
+        "code_sha256": "c" * 64,
+    }
+    hashes = {"cohort_sha256": cohort.table_sha256, "split_sha256": cohort.split.sha256}
+    return {**hashes, "sessions": [session]}
+
+
+def build_run(folder: Path, *, segments: bool = True) -> Run:
+    csv = draw_cohort(folder / "cohort", segments=segments)
+    files = RunFiles(folder / "run")
+    files.root.mkdir()
+    text = STUDY if segments else STUDY.replace("target:", "segments: null\n  target:")
+    files.study.write_text(text)
+    study = read_study(files.study)
+    cohort = read_cohort(study, files.root, verify_images=False, create_key=True)
+    write_split(files.split, cohort.split)
+    write_json(files.environment, "environment", describe_run(cohort))
+    one = 0.0 if segments else 1.0
+    configurations = [
+        Configuration(max(one, 0.5), 1e-3, 1e-2, 0.5),
+        Configuration(1.0, 1e-3, 1e-2, 0.5),
+        Configuration(max(one, 0.1 + 0.2), 3.3e-4, 1.7e-5, 0.25),
+        Configuration(max(one, 0.7), 9e-3, 3e-3, 0.0),
+        Configuration(max(one, 0.9), 2e-5, 3e-6, 1.0),
+        Configuration(max(one, 0.2), 5e-5, 3e-4, 0.75),
+        Configuration(max(one, 0.4), 8e-3, 9e-2, 0.75),
+    ]
+    for number, configuration in enumerate(configurations):
+        state = {4: "stopped", 5: "stopped", 6: "failed"}.get(number, "complete")
+        record_trial(
+            files,
+            cohort,
+            number,
+            configuration,
+            skill=(0.5, 0.4, 1.6, 0.6, 0.1, 0.2, 0.0)[number],
+            epochs={"complete": EPOCHS, "stopped": 3, "failed": 1}[state],
+            state=state,
+        )
+    return Run(files, study, cohort, csv)
+
+
+def add_model(run: Run) -> None:
+    """Write the files that retraining leaves."""
+    files = run.files
+    (files.model / "folds").mkdir(parents=True)
+    (files.model / "model.safetensors").write_bytes(b"weights")
+    (files.model / "folds" / "0.safetensors").write_bytes(b"fold")
+    sha256 = sha256_of(files.model / "model.safetensors")
+    replay = {"bit_equal": True, "largest_difference": 0.0, "fold_auc": [0.8] * 5}
+    write_json(files.model / "model.json", "model", {"sha256": sha256, "replay": replay})
+
+
+def fake_loading(run: Run, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Stand in for ``trainable.model``, which needs torch, with a model that knows the labels."""
+    table = pd.read_csv(run.csv).set_index("reserve")
+    calls = SimpleNamespace(predicted=0)
+
+    def predict(images: dict[str, tuple[Path, ...]]) -> SimpleNamespace:
+        calls.predicted += 1
+        rows = table.loc[[f"images/{path.name}" for path in images["reserve"]]]
+        generator = np.random.default_rng(6)
+        truth = rows["impaired"].fillna(0.5).to_numpy(dtype=float)
+        logits = np.zeros((len(rows), 2), dtype=np.float32)
+        logits[:, 1] = 2 * (truth - 0.5) + generator.normal(size=len(rows))
+        values = None
+        if "mfr_01" in rows:
+            values = rows[segment_columns("mfr")].fillna(2.5).to_numpy(dtype=np.float32) + 0.1
+        return SimpleNamespace(logits=logits, segments=values)
+
+    def load_model(folder: Path, device: str = "cpu") -> SimpleNamespace:
+        assert (folder / "model.json").exists()
+        return SimpleNamespace(predict=predict)
+
+    module = ModuleType("trainable.model")
+    module.load_model = load_model  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "trainable.model", module)
+    return calls

@@ -1,0 +1,95 @@
+"""Point estimates and intervals of a classifier against scikit-learn and a plain loop."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from analysis.bootstrap import draw_resamples
+from analysis.metrics import (
+    PROPORTIONS,
+    compare_aucs,
+    describe_classifier,
+    no_information_rate,
+    probability_of,
+    youden_threshold,
+)
+
+GENERATOR = np.random.default_rng(0)
+POSITIVE = GENERATOR.random(50) < 0.4
+PROBABILITY = np.clip(0.25 * POSITIVE + 0.7 * GENERATOR.random(50), 0, 1).round(2)
+OTHER = np.clip(0.1 * POSITIVE + 0.8 * GENERATOR.random(50), 0, 1).round(2)
+RESAMPLES = draw_resamples(POSITIVE, 150, generator=np.random.default_rng(1))
+
+REFERENCES = {
+    "accuracy": reference.accuracy_score,
+    "balanced_accuracy": reference.balanced_accuracy_score,
+    "sensitivity": reference.recall_score,
+    "specificity": lambda p, c: reference.recall_score(p, c, pos_label=0),
+    "ppv": reference.precision_score,
+    "npv": lambda p, c: reference.precision_score(p, c, pos_label=0),
+}
+
+
+@pytest.mark.parametrize("name", PROPORTIONS)
+def test_proportions_and_intervals_equal_a_plain_loop(name: str) -> None:
+    described = describe_classifier(POSITIVE, PROBABILITY, {"half": 0.5}, RESAMPLES, 0.9)
+    found, called = described["thresholds"]["half"][name], PROBABILITY >= 0.5
+    assert found["estimate"] == pytest.approx(REFERENCES[name](POSITIVE, called))
+    loop = [REFERENCES[name](POSITIVE[rows], called[rows]) for rows in RESAMPLES.indices]
+    low, high = np.quantile(loop, [0.05, 0.95])
+    interval = found["intervals"]["percentile"]
+    assert (interval["low"], interval["high"]) == pytest.approx((low, high))
+
+
+def test_the_paired_difference_uses_the_same_resamples_for_both() -> None:
+    found = compare_aucs(POSITIVE, PROBABILITY, OTHER, RESAMPLES, 0.9)
+    auc = reference.roc_auc_score
+    loop = [
+        auc(POSITIVE[r], PROBABILITY[r]) - auc(POSITIVE[r], OTHER[r]) for r in RESAMPLES.indices
+    ]
+    low, high = np.quantile(loop, [0.05, 0.95])
+    interval = found["intervals"]["percentile"]
+    assert (interval["low"], interval["high"]) == pytest.approx((low, high))
+    assert found["estimate"] == pytest.approx(auc(POSITIVE, PROBABILITY) - auc(POSITIVE, OTHER))
+    itself = compare_aucs(POSITIVE, PROBABILITY, PROBABILITY, RESAMPLES, 0.9)
+    assert itself["intervals"]["percentile"] == {"low": 0.0, "high": 0.0, "degenerate": True}
+
+
+def test_brier_score_equals_scikit_learn() -> None:
+    described = describe_classifier(POSITIVE, PROBABILITY, {}, RESAMPLES, 0.95)
+    expected = reference.brier_score_loss(POSITIVE, PROBABILITY)
+    assert described["brier"]["estimate"] == pytest.approx(expected)
+
+
+def test_a_predictive_value_without_calls_is_undefined_not_zero() -> None:
+    described = describe_classifier(POSITIVE, PROBABILITY, {"never": 2.0}, RESAMPLES, 0.95)
+    ppv = described["thresholds"]["never"]["ppv"]
+    assert ppv["estimate"] is None
+    assert ppv["undefined_resamples"] == len(RESAMPLES.counts)
+    json.dumps(described, allow_nan=False)
+
+
+def test_the_youden_threshold_maximises_sensitivity_plus_specificity() -> None:
+    def gain(threshold: float) -> float:
+        called = threshold <= PROBABILITY
+        return float(called[POSITIVE].mean() - called[~POSITIVE].mean())
+
+    best = max(gain(threshold) for threshold in np.linspace(0, 1, 1001))
+    assert gain(youden_threshold(POSITIVE, PROBABILITY)) == pytest.approx(best)
+
+
+def test_of_equal_thresholds_the_one_nearest_to_one_half_is_taken() -> None:
+    positive = np.array([False, True, False, True])
+    assert youden_threshold(positive, np.array([0.1, 0.6, 0.7, 0.95])) == 0.6
+
+
+def test_probabilities_are_the_softmax_of_the_logits() -> None:
+    logits = np.array([[0.0, 0.0], [1.0, -2.0], [-800.0, 800.0]], dtype=np.float32)
+    expected = [0.5, 1 / (1 + np.exp(3.0)), 1.0]
+    np.testing.assert_allclose(probability_of(logits), expected, rtol=1e-12)
+
+
+def test_the_no_information_rate_of_the_papers_diabetes() -> None:
+    assert no_information_rate(np.arange(1000) < 154) == pytest.approx(0.846)
