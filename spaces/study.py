@@ -307,8 +307,9 @@ def read_study(path: Path) -> Study:
 
 
 def _explain(error: ValidationError, name: str, tree: yaml.Node | None) -> InputError:
-    """Turn the first of pydantic's findings into our one-line form."""
-    finding = error.errors(include_url=False)[0]
+    """Turn one of pydantic's findings, a misspelt key before all others, into our one line."""
+    findings = error.errors(include_url=False)
+    finding = next((f for f in findings if f["type"] == "extra_forbidden"), findings[0])
     keys = [key for key in finding["loc"] if key not in TAGS and not _is_type_name(key)]
     dotted = ".".join(str(key) for key in keys) or "the study"
     where = f"{name}:{_line(tree, keys)} {dotted}"

@@ -125,6 +125,7 @@ class TrialLog:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._append({"format": "polartune/trials/1"})
+        self._cut_torn_line()
 
     def asked(self, number: int, configuration: Configuration, source: str) -> None:
         """Record that a configuration was proposed, before its trial starts."""
@@ -172,6 +173,14 @@ class TrialLog:
             }
         )
 
+    def _cut_torn_line(self) -> None:
+        """Remove what a driver that died in the middle of a line left, before adding to it."""
+        content = self.path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with self.path.open("r+b") as file:
+                file.truncate(whole)
+
     def _append(self, event: Mapping[str, Any]) -> None:
         line = json.dumps(event, allow_nan=False) + "\n"
         with self.path.open("a", encoding="utf-8") as file:
@@ -192,10 +201,8 @@ def read_trials(path: Path) -> list[TrialRecord]:
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    whole, torn = lines[:-1], lines[-1]
-    del torn
     trials: dict[int, TrialRecord] = {}
-    for at, line in enumerate(whole, start=1):
+    for at, line in enumerate(lines[:-1], start=1):
         try:
             event = json.loads(line)
             if at == 1:

@@ -57,7 +57,6 @@ class Model:
     info: Mapping[str, Any]
     device: str
 
-    @torch.inference_mode()
     def predict(self, images: Mapping[str, Sequence[Path]]) -> Prediction:
         """Predict patients from their image files, by input name, in equal order.
 
@@ -65,27 +64,31 @@ class Model:
             KeyError: an input of the model is missing.
             InputError: an image cannot be read.
         """
-        inputs = [images[name] for name in self.info["inputs"]]
-        patients = len(inputs[0])
-        outputs = [
-            self._outputs([files[start : start + BATCH] for files in inputs])
-            for start in range(0, patients, BATCH)
+        inputs, size = [images[name] for name in self.info["inputs"]], int(self.info["image_size"])
+        parts = [
+            self.predict_pixels([read_images(files[at : at + BATCH], size) for files in inputs])
+            for at in range(0, len(inputs[0]), BATCH)
         ]
-        found = np.concatenate(outputs)
-        mean, deviation = self.info["segment_mean"], self.info["segment_sd"]
+        segments = [part.segments for part in parts if part.segments is not None]
+        return Prediction(
+            np.concatenate([part.logits for part in parts]),
+            np.concatenate(segments) if segments else None,
+        )
+
+    @torch.inference_mode()
+    def predict_pixels(self, maps: Sequence[np.ndarray]) -> Prediction:
+        """Predict patients from uint8 arrays (n, 3, size, size), one for each input, in order."""
+        pixels = [torch.from_numpy(images).to(self.device) for images in maps]
+        if self.info["stack"] == "early":
+            pixels = [torch.cat(pixels, dim=1)]
+        prepared = [prepare(images, self.info["backbone"]) for images in pixels]
+        found = self.network(*prepared).cpu().numpy()
         segments = None
-        if mean is not None:
+        if self.info["segment_mean"] is not None:
+            mean, deviation = self.info["segment_mean"], self.info["segment_sd"]
             scale = Scale(np.asarray(mean), np.asarray(deviation))
             segments = scale.restore(found[:, :SEGMENTS]).astype(np.float32)
         return Prediction(found[:, LOGITS], segments)
-
-    def _outputs(self, files: Sequence[Sequence[Path]]) -> np.ndarray:
-        size = int(self.info["image_size"])
-        maps = [torch.from_numpy(read_images(paths, size)).to(self.device) for paths in files]
-        if self.info["stack"] == "early":
-            maps = [torch.cat(maps, dim=1)]
-        prepared = [prepare(image, self.info["backbone"]) for image in maps]
-        return np.asarray(self.network(*prepared).cpu().numpy())
 
 
 def save_weights(folder: Path, state: Mapping[str, torch.Tensor]) -> str:

@@ -88,7 +88,7 @@ def test_a_damaged_part_is_computed_again(make_run):
 
 def test_a_full_disk_is_named_before_anything_is_written(make_run, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _path: type("Usage", (), {"free": 1000})())
-    with pytest.raises(InputError, match="the feature bank needs .* are free"):
+    with pytest.raises(InputError, match=r"the feature bank needs .* are free"):
         missing_parts(str(make_run().root), "cpu")
 
 
@@ -178,8 +178,8 @@ def test_without_segments_only_the_classification_is_learnt(make_run):
 
 
 def test_the_saved_model_predicts_what_was_trained(make_run, phantom, tmp_path):
-    from trainable.model import load_model, save_weights
     from spaces.run_files import write_json
+    from trainable.model import load_model, save_weights
 
     run = make_run()
     problem = opened(run)

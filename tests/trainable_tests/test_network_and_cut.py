@@ -138,8 +138,8 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
     weights = WeightsFile(file=path.name, sha256=sha256_of(path))
     with pytest.raises(InputError, match="not those of a resnet18"):
         network_of("resnet18", weights=weights, folder=tmp_path)
+    wrong = WeightsFile(file=path.name, sha256="0" * 64)
     with pytest.raises(RefusedError, match="sha256"):
-        wrong = WeightsFile(file=path.name, sha256="0" * 64)
         network_of("resnet18", weights=wrong, folder=tmp_path)
 
 

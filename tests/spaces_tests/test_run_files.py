@@ -1,0 +1,71 @@
+"""Files are written whole or not at all, and read only if they are what they claim to be."""
+
+import numpy as np
+import pytest
+
+from spaces.errors import InputError, RefusedError
+from spaces.run_files import (
+    RunFiles,
+    read_json,
+    read_out_of_fold,
+    replacing,
+    write_json,
+    write_out_of_fold,
+)
+
+LOGITS = np.random.default_rng(0).normal(size=(3, 7, 2)).astype(np.float32)
+FOLDS = np.arange(7) % 3
+
+
+def test_out_of_fold_logits_are_read_back_bit_for_bit(tmp_path):
+    path = RunFiles(tmp_path).out_of_fold_of(4)
+    digest = write_out_of_fold(path, LOGITS, FOLDS)
+    assert np.array_equal(read_out_of_fold(path, digest), LOGITS)
+
+
+def test_a_flipped_bit_in_the_logits_is_noticed(tmp_path):
+    path = RunFiles(tmp_path).out_of_fold_of(4)
+    digest = write_out_of_fold(path, LOGITS, FOLDS)
+    content = bytearray(path.read_bytes())
+    content[40] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(RefusedError, match=r"digest differs .* trials\.jsonl"):
+        read_out_of_fold(path, digest)
+
+
+def test_equal_logits_give_equal_bytes(tmp_path):
+    one = write_out_of_fold(tmp_path / "a.parquet", LOGITS, FOLDS)
+    assert write_out_of_fold(tmp_path / "b.parquet", LOGITS.copy(), FOLDS) == one
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.json"
+    write_json(path, "best", {"value": 1})
+
+    def write_half():
+        with replacing(path) as partial:
+            partial.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_half()
+    assert read_json(path, "best")["value"] == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_kind_and_version_are_checked(tmp_path):
+    write_json(tmp_path / "file.json", "best", {}, version=2)
+    with pytest.raises(RefusedError, match="format must be polartune/best/1, got polartune/best/2"):
+        read_json(tmp_path / "file.json", "best")
+
+
+def test_a_missing_or_damaged_file_is_bad_input(tmp_path):
+    (tmp_path / "file.json").write_text("{")
+    for name in ("file.json", "absent.json"):
+        with pytest.raises(InputError, match="cannot be read"):
+            read_json(tmp_path / name, "best")
+
+
+def test_nan_is_never_written(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "file.json", "best", {"value": float("nan")})
