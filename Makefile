@@ -1,0 +1,49 @@
+# `make demo` and `make test` do everything on a fresh clone, in their own .venv.
+# README.md lists the same steps as plain pip commands.
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PHANTOM := cohorts/phantom/cohort.csv
+# Each test process computes on one core, so that results do not depend on the machine's load.
+TEST := OMP_NUM_THREADS=1 RAY_USAGE_STATS_ENABLED=0 $(BIN)/python -m pytest -q
+
+.PHONY: help install demo test test-all lint clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo      draw 944 phantom patients, search, retrain, evaluate, report"
+	@echo "make test      the fast tests"
+	@echo "make test-all  lint, types, and every test"
+	@echo "make lint      ruff and mypy"
+	@echo "make install   only install, into .venv (PYTHON=... names the interpreter)"
+	@echo "make clean     remove caches, and nothing that you computed"
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml
+	@if [ -x $(BIN)/python ]; then exit 0; fi; \
+	python=$$(PYTHON="$(PYTHON)" sh .ci/find-python) || exit 2; \
+	echo "Installing polartune for $$($$python --version) into .venv (some minutes, about 6 GB)"; \
+	$$python -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,dev,cluster]'
+	@touch $@
+
+$(PHANTOM): | $(INSTALLED)
+	$(BIN)/polartune phantom cohorts/phantom --map reserve --no-ceiling
+
+demo: $(INSTALLED) $(PHANTOM)
+	$(BIN)/polartune run studies/demo.yaml
+
+test: $(INSTALLED)
+	$(TEST) -m "not slow"
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-all: lint
+	$(TEST)
+
+clean:
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

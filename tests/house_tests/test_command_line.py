@@ -1,0 +1,194 @@
+"""What a user of the command line may rely on: names, flags, exit codes, one-line errors."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import polartune
+from spaces import errors
+from spaces.errors import InputError, NoCompleteTrialError, RefusedError, UserError
+
+HOME = Path(__file__).parents[2]
+GOLDEN = Path(__file__).with_name("command_line.json")
+HEAVY = ("torch", "ray", "optuna", "torchvision")
+
+
+def describe(command: typer.core.TyperCommand) -> dict[str, object]:
+    if hasattr(command, "commands"):
+        return {name: describe(child) for name, child in sorted(command.commands.items())}
+    return {
+        "arguments": [p.name for p in command.params if p.param_type_name == "argument"],
+        "options": sorted(
+            flag
+            for p in command.params
+            if p.param_type_name == "option"
+            for flag in [*p.opts, *p.secondary_opts]
+        ),
+    }
+
+
+def test_commands_flags_and_exit_codes_are_frozen() -> None:
+    """A change here is a change for every user: edit command_line.json and the CHANGELOG."""
+    now = {
+        "commands": describe(typer.main.get_command(polartune.app)),
+        "exit_codes": {
+            name: getattr(errors, name)
+            for name in (
+                "DONE",
+                "BAD_INPUT",
+                "SOME_TRIALS_FAILED",
+                "NO_COMPLETE_TRIAL",
+                "REFUSED",
+                "INTERRUPTED",
+                "TERMINATED",
+            )
+        },
+    }
+    assert now == json.loads(GOLDEN.read_text(encoding="utf-8"))
+
+
+def test_no_flag_sets_a_scientific_parameter() -> None:
+    from spaces.study import Study
+
+    def keys(schema: dict) -> set[str]:
+        sections = [schema, *schema.get("$defs", {}).values()]
+        return {name for section in sections for name in section.get("properties", {})}
+
+    # `--seed` draws phantoms; it is no flag of a command that takes a study.
+    allowed = {"phantom": {"seed"}}
+    scientific = keys(Study.model_json_schema(by_alias=True))
+    for name, command in typer.main.get_command(polartune.app).commands.items():
+        options = {p.name for p in command.params if p.param_type_name == "option"}
+        assert not options & scientific - allowed.get(name, set()), name
+
+
+def run_python(code: str, folder: Path = HOME) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(HOME), "COLUMNS": "80"}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def imported_by(*words: str, folder: Path = HOME) -> set[str]:
+    code = (
+        "import sys, atexit, polartune\n"
+        f"atexit.register(lambda: print('HEAVY', *[m for m in {HEAVY} if m in sys.modules]))\n"
+        f"sys.argv = ['polartune', *{list(words)}]\n"
+        "polartune.main()\n"
+    )
+    result = run_python(code, folder)
+    assert result.returncode == 0, result.stderr
+    return set(result.stdout.splitlines()[-1].split()[1:])
+
+
+def test_help_imports_no_framework() -> None:
+    assert imported_by("--help") == set()
+
+
+def test_status_imports_no_framework(tmp_path: Path) -> None:
+    from spaces.study import Study
+
+    study = Study.model_validate(
+        {
+            "name": "x",
+            "cohort": {"path": "c.csv", "inputs": ["rest"], "target": "t", "colour_scale": "fixed"},
+        }
+    )
+    (tmp_path / "study.yaml").write_text(study.as_yaml())
+    assert imported_by("status", str(tmp_path)) == set()
+
+
+def test_the_probe_for_frameworks_finds_one() -> None:
+    result = run_python("import sys, torch; print('torch' in sys.modules)")
+    assert result.stdout.strip() == "True"
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [(InputError, 2), (RefusedError, 5), (NoCompleteTrialError, 4)]
+)
+def test_a_user_error_is_one_line_and_its_exit_code(
+    kind: type[UserError],
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise kind("study.yaml:3 seed", "must be a number, got x", "Write a number")
+
+    monkeypatch.setattr("analysis.status.show_status", fail)
+    monkeypatch.setattr(sys, "argv", ["polartune", "status", "runs/x"])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit) as stopped:
+        polartune.main()
+    assert stopped.value.code == code
+    assert capsys.readouterr().err == (
+        "polartune: study.yaml:3 seed: must be a number, got x. Write a number.\n"
+    )
+
+
+def test_an_unexpected_error_is_one_line_that_names_the_log(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib, polartune\n"
+        "import analysis.status\n"
+        "from spaces.run_files import RunFiles\n"
+        "from spaces.session import driving\n"
+        "def broken(run, console):\n"
+        "    with driving(run):\n"
+        "        raise ZeroDivisionError('a\\nb')\n"
+        "analysis.status.show_status = broken\n"
+        "sys.argv = ['polartune', 'status', 'run']\n"
+        "polartune.main()\n"
+    )
+    result = run_python(code, tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == (
+        "polartune: unexpected ZeroDivisionError: a b; details in run/run.log\n"
+    )
+    assert "Traceback" in (tmp_path / "run" / "run.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "words", [["nonsense"], ["run"], ["run", "study.yaml", "--lambda", "1"], ["phantom", "x", "-p"]]
+)
+def test_misspelt_commands_and_flags_are_bad_input(words: list[str]) -> None:
+    assert CliRunner().invoke(polartune.app, words).exit_code == errors.BAD_INPUT
+
+
+def test_help_names_every_exit_code_and_fits_80_columns() -> None:
+    text = CliRunner().invoke(polartune.app, ["--help"], env={"COLUMNS": "80"}).stdout
+    for code in (0, 2, 3, 4, 5, 130, 143):
+        assert re.search(rf"\b{code}\b", text), code
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_shadowed_package_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "__init__.py").touch()
+    code = (
+        "import sys, polartune\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "sys.argv = ['polartune', '--help']\n"
+        "polartune.main()\n"
+    )
+    result = run_python(code)
+    assert result.returncode == errors.REFUSED
+    assert "package search" in result.stderr
+
+
+def test_the_version_is_the_distributions() -> None:
+    result = CliRunner().invoke(polartune.app, ["--version"])
+    assert re.fullmatch(r"polartune (\d+\.\d+\.\d+|not installed)\n", result.stdout)

@@ -1,0 +1,94 @@
+"""`polartune init`: what it recognises in a table, and that its draft is a valid study."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import polartune
+from cohort.draft import draft_study, recognise
+from cohort.segments import segment_columns
+from spaces.errors import InputError, RefusedError
+from spaces.study import read_study
+
+
+def table(folder: Path, **columns: list[str]) -> Path:
+    path = folder / "cohort.csv"
+    pd.DataFrame({"patient_id": ["a", "b", "c"], **columns}).to_csv(path, index=False)
+    return path
+
+
+def drafted(path: Path):
+    target = path.with_name("study.yaml")
+    target.write_text(draft_study(path))
+    return read_study(target)
+
+
+MAPS = ["a.png", "b.PNG", "c.jpg"]
+
+
+def test_columns_are_recognised_by_what_they_hold() -> None:
+    flow = {name: ["2.1", "", "3"] for name in segment_columns("mfr")}
+    frame = pd.DataFrame(
+        {
+            "patient_id": ["1", "2", "3"],
+            "reserve": MAPS,
+            "stress": ["x.png", "", "y.png"],
+            "sex": ["0", "1", ""],
+            "constant": ["1", "1", "1"],
+            "age": ["50", "60", "70"],
+            "visit_01": ["1", "0", "1"],
+            "split": ["development", "test", "test"],
+            **flow,
+        }
+    )
+    found = recognise(frame)
+    assert found.inputs == ("reserve", "stress")
+    assert found.targets == ("sex", "visit_01")
+    assert found.segments == ("mfr",)
+    assert found.split
+
+
+def test_the_draft_of_a_phantom_cohort_is_a_valid_study(phantom: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cohort.csv"
+    path.write_bytes(phantom.read_bytes())
+    study = drafted(path)
+    assert study.cohort.inputs == ["rest"]
+    assert study.cohort.segments == "mfr"
+    assert study.cohort.baseline_segments["stress"] == "stress_mbf"
+    assert study.cohort.derive["impaired_any"].below == 2.0
+
+
+def test_without_segments_lambda_is_one(tmp_path: Path) -> None:
+    study = drafted(table(tmp_path, reserve=MAPS, sex=["0", "1", "1"]))
+    assert study.cohort.segments is None
+    assert study.space.lambda_ == 1.0
+
+
+@pytest.mark.parametrize("name", ["yes", "sex: female?", "1", "null", "a #b"])
+def test_column_names_that_yaml_would_misread_are_quoted(tmp_path: Path, name: str) -> None:
+    study = drafted(table(tmp_path, reserve=MAPS, **{name: ["0", "1", "1"]}))
+    assert study.cohort.target == name
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"sex": ["0", "1", "1"]}, "no column holds image paths"),
+        ({"reserve": MAPS}, "no column holds 0 and 1"),
+    ],
+)
+def test_a_table_without_maps_or_target_is_explained(
+    tmp_path: Path, columns: dict[str, list[str]], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        draft_study(table(tmp_path, **columns))
+
+
+def test_a_study_file_is_never_overwritten(tmp_path: Path) -> None:
+    path = table(tmp_path, reserve=MAPS, sex=["0", "1", "1"])
+    polartune.init_command(path)
+    before = (tmp_path / "study.yaml").read_bytes()
+    with pytest.raises(RefusedError, match="exists already"):
+        polartune.init_command(path)
+    assert (tmp_path / "study.yaml").read_bytes() == before

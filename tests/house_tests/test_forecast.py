@@ -1,0 +1,109 @@
+"""`polartune check`: its numbers against a plain count, and that it touches nothing."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from rich.console import Console
+
+import polartune
+from analysis.forecast import forecast, half_width, show_forecast
+from cohort.table import read_cohort
+from spaces.study import Study
+
+CONTENT = {
+    "name": "small",
+    "cohort": {
+        "inputs": ["rest", "stress"],
+        "target": "impaired_any",
+        "derive": {"impaired_any": {"below": 2.0}},
+        "colour_scale": "fixed",
+        "split": {"test": 12, "stratify": True},
+    },
+    "network": {"backbone": "efficientnet_lite0", "image_size": 32},
+    "augmentation": {"views": 2},
+    "space": {"augmentation_strength": {"choices": [0.0, 0.5, 1.0]}},
+    "training": {"epochs": 3},
+    "search": {"trials": 7, "generation": 2},
+    "resources": {"slots": 3},
+}
+
+
+@pytest.fixture
+def study(phantom: Path) -> Study:
+    return Study.model_validate(CONTENT | {"cohort": CONTENT["cohort"] | {"path": str(phantom)}})
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    return {
+        str(path): (path.stat().st_mtime_ns, path.stat().st_size)
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+def test_the_cost_is_counted(study: Study, phantom: Path) -> None:
+    cost = forecast(study, read_cohort(study, phantom.parent), phantom.parent)
+    patients = 60 - 12
+    # Two maps, each plain once and twice at each of two strengths.
+    assert cost.images == 2 * patients * (1 + 2 + 2)
+    assert cost.bank_bytes == cost.images * (cost.bank_bytes // cost.images) > 0
+    assert (cost.trainings, cost.epochs, cost.slots) == (35, 105, 3)
+
+
+def test_check_shows_classes_and_warnings_and_touches_nothing(
+    study: Study, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(study.as_yaml())
+    before = snapshot(phantom.parent), snapshot(tmp_path)
+    polartune.check_command(file)
+    assert (snapshot(phantom.parent), snapshot(tmp_path)) == before
+    shown = capsys.readouterr().out
+    assert "development   48" in shown
+    assert "sealed" in shown
+    assert "leaves 1 of 3 slots idle; 3 would not" in " ".join(shown.split())
+
+
+def test_the_table_shows_each_folds_classes(study: Study, phantom: Path) -> None:
+    cohort = read_cohort(study, phantom.parent)
+    console = Console(width=80, record=True, file=Path(os.devnull).open("w"))  # noqa: SIM115
+    show_forecast(study, cohort, forecast(study, cohort, phantom.parent), console)
+    lines = console.export_text().splitlines()
+    target, folds = cohort.development.target, cohort.split.folds
+    for fold in range(5):
+        [line] = [line for line in lines if line.startswith(f"  fold {fold} ")]
+        of_fold = target[folds == fold]
+        expected = [len(of_fold), int(of_fold.sum()), int((1 - of_fold).sum()), 0]
+        assert [int(word) for word in line.split()[2:]] == expected
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_interval_agrees_with_simulated_aucs(study: Study) -> None:
+    """Hanley and McNeil's formula against the spread of AUCs of exponential scores."""
+    generator = np.random.default_rng(0)
+    positive, negative = 28, 65  # 93 patients at a prevalence of .3
+    rate = 0.25  # P(exponential of rate r > exponential of rate 1) = 1 / (1 + r) = .8
+    cases = generator.exponential(1 / rate, (4000, positive, 1))
+    controls = generator.exponential(1.0, (4000, 1, negative))
+    aucs = (cases > controls).mean(axis=(1, 2))
+    assert aucs.mean() == pytest.approx(0.8, abs=0.005)
+    assert half_width(0.8, 93, 0.3, study) == pytest.approx(1.96 * aucs.std(), rel=0.05)
+
+
+def test_a_test_set_of_one_class_has_no_interval(study: Study) -> None:
+    assert np.isnan(half_width(0.8, 5, 0.0, study))
+
+
+def test_a_best_study_is_one_trial(study: Study, phantom: Path) -> None:
+    content = yaml.safe_load(study.as_yaml())
+    content["space"] = {
+        "lambda": 0.5,
+        "learning_rate": 0.001,
+        "weight_decay": 0.01,
+        "augmentation_strength": 0.0,
+    }
+    fixed = Study.model_validate(content)
+    cost = forecast(fixed, read_cohort(fixed, phantom.parent), phantom.parent)
+    assert (cost.trials, cost.images) == (1, 2 * 48)

@@ -1,0 +1,151 @@
+"""The main job as a user does it: one command from a study file to a report, and again."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import polartune
+from spaces import errors
+from spaces.run_files import RunFiles
+from spaces.study import read_study
+
+pytestmark = pytest.mark.slow
+
+HOME = Path(__file__).parents[2]
+STUDY = {
+    "name": "small",
+    "cohort": {
+        "inputs": ["reserve"],
+        "target": "impaired_any",
+        "derive": {"impaired_any": {"below": 2.0}},
+        "colour_scale": "fixed",
+        "split": {"test": 20, "stratify": True},
+    },
+    "network": {"backbone": "efficientnet_lite0", "image_size": 32},
+    "augmentation": {"views": 2},
+    "space": {"augmentation_strength": {"choices": [0.0, 1.0]}},
+    "training": {"epochs": 3, "batch_size": 16},
+    "search": {"trials": 4, "grace": 1},
+    "resources": {"device": "cpu", "slots": 1},
+    "evaluation": {"bootstraps": 200},
+}
+
+
+def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(HOME / "polartune.py"), *words],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def done(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with a finished run, and what its command printed."""
+    folder = tmp_path_factory.mktemp("job")
+    content = STUDY | {"cohort": STUDY["cohort"] | {"path": str(phantom)}, "bank": {"path": "bank"}}
+    (folder / "study.yaml").write_text(yaml.safe_dump(content))
+    result = command(folder, "run", "study.yaml")
+    assert result.returncode == errors.DONE, result.stderr
+    assert result.stderr == ""
+    return folder, result.stdout
+
+
+def hashes(run: RunFiles) -> dict[str, bytes]:
+    changing = {".log", ".lock"}
+    return {
+        str(path): path.read_bytes()
+        for path in run.root.rglob("*")
+        if path.is_file() and path.suffix not in changing and path.name not in changing
+    }
+
+
+def test_the_last_lines_say_the_answer_and_where_to_read_on(done: tuple[Path, str]) -> None:
+    folder, shown = done
+    run = RunFiles(folder / "runs" / "small")
+    metrics = json.loads(run.metrics.read_text())
+    best = json.loads(run.best.read_text())
+    words = " ".join(shown.split())
+    assert f"Cross-validation score {best['score']:.3f}" in words
+    assert f"an AUC of {metrics['model']['auc']['estimate']:.2f}" in words
+    assert "95 % interval" in words
+    assert "logistic regression" in words
+    assert [line.split()[-1] for line in shown.splitlines()[-3:]] == [
+        "runs/small/report.html",
+        "runs/small/best.yaml",
+        "runs/small",
+    ]
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_running_it_again_changes_no_byte_and_opens_nothing(done: tuple[Path, str]) -> None:
+    folder, _ = done
+    run = RunFiles(folder / "runs" / "small")
+    before = hashes(run)
+    assert command(folder, "run", "study.yaml").returncode == errors.DONE
+    assert hashes(run) == before
+    assert json.loads(run.metrics.read_text())["openings"] == 1
+
+
+@pytest.mark.parametrize("step", ["search", "select", "retrain", "evaluate", "report", "status"])
+def test_every_step_can_be_repeated_alone(done: tuple[Path, str], step: str) -> None:
+    folder, _ = done
+    run = RunFiles(folder / "runs" / "small")
+    before = {name: path.read_bytes() for name, path in vital(run).items()}
+    result = command(folder, step, "runs/small")
+    assert result.returncode == errors.DONE, result.stderr
+    assert {name: path.read_bytes() for name, path in vital(run).items()} == before
+
+
+def vital(run: RunFiles) -> dict[str, Path]:
+    return {
+        "trials": run.trials,
+        "best": run.best_study,
+        "model": run.model / "model.safetensors",
+        "metrics": run.metrics,
+        "report": run.report,
+    }
+
+
+def test_another_study_of_the_same_name_is_refused(done: tuple[Path, str]) -> None:
+    folder, _ = done
+    text = (folder / "study.yaml").read_text().replace("seed", "seed")
+    content = yaml.safe_load(text) | {"seed": 7}
+    (folder / "other.yaml").write_text(yaml.safe_dump(content))
+    result = command(folder, "run", "other.yaml")
+    assert result.returncode == errors.REFUSED
+    assert "seed (0 -> 7)" in result.stderr
+
+
+def test_ids_appear_in_no_text_of_the_run(done: tuple[Path, str], phantom: Path) -> None:
+    import pandas as pd
+
+    folder, shown = done
+    ids = pd.read_csv(phantom, dtype=str)["patient_id"]
+    texts = [shown.encode()] + [
+        path.read_bytes() for path in (folder / "runs").rglob("*") if path.is_file()
+    ]
+    assert not [id_ for id_ in ids for text in texts if id_.encode() in text]
+
+
+def test_best_yaml_runs_without_searching_and_says_the_same(done: tuple[Path, str]) -> None:
+    folder, _ = done
+    first = RunFiles(folder / "runs" / "small")
+    assert read_study(first.best_study).is_fixed
+    result = polartune.run(first.best_study, out=folder / "runs")
+    assert result.root.name == "small-best"
+    assert result.report.is_file()
+    before, after = (
+        json.loads((root / "model" / "model.json").read_text())["sha256"]
+        for root in (first.root, result.root)
+    )
+    assert after == before

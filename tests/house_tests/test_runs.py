@@ -1,0 +1,159 @@
+"""A run directory: begun once, driven by one, never for bad input, never for another study."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from filelock import FileLock
+
+import polartune
+from cohort.enrolment import enrol, record, relocate, reopen
+from spaces.errors import InputError, RefusedError
+from spaces.run_files import RunFiles
+from spaces.session import driving, is_driven
+from spaces.study import Study, read_study
+
+
+def small_study(table: Path) -> dict[str, dict[str, object]]:
+    return {
+        "name": "small",
+        "cohort": {
+            "path": str(table),
+            "inputs": ["reserve"],
+            "target": "impaired_any",
+            "derive": {"impaired_any": {"below": 2.0}},
+            "colour_scale": "fixed",
+            "split": {"test": 12, "stratify": True},
+        },
+        "network": {"backbone": "efficientnet_lite0", "image_size": 32},
+        "training": {"epochs": 3},
+        "resources": {"slots": 2},
+        "bank": {"path": "b"},
+    }
+
+
+@pytest.fixture
+def study_file(phantom: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "studies"
+    folder.mkdir()
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(small_study(phantom)))
+    return path
+
+
+def begin(study_file: Path, run: RunFiles) -> None:
+    study = read_study(study_file)
+    cohort = enrol(study, study_file.parent, run)
+    with driving(run):
+        record(run, study, study_file.parent, cohort)
+
+
+def change(study_file: Path, **changes: object) -> None:
+    content = yaml.safe_load(study_file.read_text())
+    for dotted, value in changes.items():
+        *sections, last = dotted.split(".")
+        section = content
+        for name in sections:
+            section = section[name]
+        section[last] = value
+    study_file.write_text(yaml.safe_dump(content))
+
+
+def test_a_run_keeps_study_split_and_environment(study_file: Path, tmp_path: Path) -> None:
+    run = RunFiles(tmp_path / "runs" / "small")
+    begin(study_file, run)
+    before = {p.name: p.read_bytes() for p in run.root.glob("*.*") if p.suffix != ".log"}
+    assert set(before) >= {"study.yaml", "split.json", "environment.json"}
+    begin(study_file, run)
+    assert {p.name: p.read_bytes() for p in run.root.glob("*.*") if p.suffix != ".log"} == before
+    environment = json.loads(run.environment.read_text())
+    assert len(environment["sessions"]) == 1
+    assert len(environment["sessions"][0]["code_sha256"]) == 64
+
+
+def test_paths_are_relative_to_the_run(study_file: Path, phantom: Path, tmp_path: Path) -> None:
+    run = RunFiles(tmp_path / "runs" / "small")
+    begin(study_file, run)
+    path = Path(read_study(run.study).cohort.path)
+    assert not path.is_absolute()
+    assert (run.root / path).resolve() == phantom.resolve()
+
+
+@pytest.mark.parametrize("to", ["runs/x", "deeper/runs/x", "."])
+def test_relocated_paths_lead_to_the_same_files(tmp_path: Path, to: str) -> None:
+    content = small_study(Path("../c/cohort.csv"))
+    content["network"]["weights"] = {"file": "w/w.pth", "sha256": "0" * 64}
+    study = Study.model_validate(content)
+    folder, root = tmp_path / "studies", tmp_path / to
+    moved = relocate(study, folder, root)
+    for before, after in (
+        (study.cohort.path, moved.cohort.path),
+        (study.bank.path, moved.bank.path),
+        (study.network.weights.file, moved.network.weights.file),
+    ):
+        assert (folder / before).resolve() == (root / after).resolve()
+
+
+def test_another_study_is_refused_and_the_difference_named(
+    study_file: Path, tmp_path: Path
+) -> None:
+    run = RunFiles(tmp_path / "runs" / "small")
+    begin(study_file, run)
+    change(study_file, **{"training.epochs": 4})
+    with pytest.raises(RefusedError, match=r"training\.epochs \(3 -> 4\)"):
+        begin(study_file, run)
+
+
+def test_other_slots_may_continue_a_run(study_file: Path, tmp_path: Path) -> None:
+    run = RunFiles(tmp_path / "runs" / "small")
+    begin(study_file, run)
+    before = run.study.read_bytes()
+    change(study_file, **{"resources.slots": 1})
+    begin(study_file, run)
+    assert run.study.read_bytes() == before
+
+
+def test_a_changed_cohort_is_refused(study_file: Path, tmp_path: Path, phantom: Path) -> None:
+    table = shutil.copytree(phantom.parent, tmp_path / "copy") / phantom.name
+    change(study_file, **{"cohort.path": str(table)})
+    run = RunFiles(tmp_path / "runs" / "small")
+    begin(study_file, run)
+    reopen(run)
+    table.write_text(table.read_text() + "\n")
+    with pytest.raises(RefusedError, match="cohort differs"):
+        reopen(run)
+
+
+def test_a_second_driver_is_refused(study_file: Path, tmp_path: Path) -> None:
+    run = RunFiles(tmp_path / "runs" / "small")
+    begin(study_file, run)
+    assert not is_driven(run)
+    with FileLock(run.lock):
+        assert is_driven(run)
+        with pytest.raises(RefusedError, match="another polartune works on this run"):
+            begin(study_file, run)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training.epochs": 0}, r"training\.epochs"),
+        ({"cohort.target": "absent"}, "absent"),
+        ({"cohort.path": "nowhere.csv"}, "cohort"),
+        ({"network.weights": {"file": "absent.pth", "sha256": "0" * 64}}, "no such file"),
+    ],
+)
+def test_bad_input_leaves_no_run_directory(
+    study_file: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    change(study_file, **changes)
+    with pytest.raises(InputError, match=message):
+        polartune.run(study_file, out=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_steps_of_what_is_no_run_are_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no run directory"):
+        polartune.select_command(tmp_path)
