@@ -42,6 +42,9 @@ def open_problem(run_root: str, device: str) -> Problem:
     run = RunFiles(Path(run_root))
     study = read_study(run.study)
     torch.set_num_threads(study.resources.cpus_per_trial)
+    if device == "cuda" and study.resources.gpus_per_trial < 1:
+        # Ray's share of a GPU is bookkeeping; this makes one trial unable to starve another.
+        torch.cuda.set_per_process_memory_fraction(study.resources.gpus_per_trial)
     split = read_split(run.split)
     cohort = read_cohort(study, run.root, split=split, verify_images=False)
     return Problem(study, cohort, run.root, device)

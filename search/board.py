@@ -1,0 +1,214 @@
+"""What the driver knows of a search: who runs, what was reported, how each number ended."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from search.trial import Report
+from spaces.errors import RefusedError
+from spaces.parameters import Configuration
+from spaces.run_files import RunFiles, read_out_of_fold, sha256_of
+from spaces.study import Study
+from spaces.trial_log import Epoch, State, TrialLog, TrialRecord, best_epoch, read_trials
+
+_log = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Sees every event once, after it is on disk."""
+
+    def reported(self, trial: TrialRecord, epoch: Epoch) -> None:
+        """See one epoch of one trial."""
+        ...
+
+    def ended(self, trial: TrialRecord) -> None:
+        """See how a trial ended."""
+        ...
+
+
+class TuneTrial(Protocol):
+    """The part of ``ray.tune.experiment.Trial`` that is read."""
+
+    trial_id: str
+    status: str
+
+    def is_finished(self) -> bool:
+        """Whether Tune is done with it, in whatever way."""
+        ...
+
+
+@dataclass
+class Seat:
+    """A number that Tune is running, and Tune's own object for it once there is one."""
+
+    trial: TrialRecord
+    tune_trial: TuneTrial | None = None
+
+
+class Board:
+    """The one state that searcher, scheduler and views share; trials.jsonl is its memory.
+
+    A board on a log that an interrupted driver left knows all its trials again: those that ended
+    stay so, those that did not wait for a slot, with the configuration that was logged.
+
+    Attributes:
+        trials: every asked trial, by number.
+        total: how many will be asked; one if the study fixes every parameter.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        run: RunFiles,
+        *,
+        device: str = "cpu",
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.study = study
+        self.run = run
+        self.total = 1 if study.is_fixed else study.search.trials
+        self.trials = read_trials(run.trials)
+        if [trial.number for trial in self.trials] != list(range(len(self.trials))):
+            raise RefusedError(
+                str(run.trials), "trial numbers have gaps", "Restore the file from a copy"
+            )
+        self._log = TrialLog(run.trials)
+        self._device = device
+        self._observers = observers
+        self._seats: dict[str, Seat] = {}
+        self._waiting = [trial for trial in self.trials if trial.state is None]
+        for trial in self._waiting:
+            trial.oof_sha256 = self._digest(trial)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Board:
+        """Stay one board when Tune copies what holds it."""
+        return self
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        """Cost nothing in Tune's snapshots, which are never read back."""
+        return str, (f"the board of {self.run.root}",)
+
+    @property
+    def running(self) -> list[TrialRecord]:
+        """The trials that occupy a slot."""
+        return [seat.trial for seat in self._seats.values()]
+
+    @property
+    def tune_trials(self) -> list[TuneTrial]:
+        """Tune's objects of the trials that occupy a slot, by number."""
+        seats = sorted(self._seats.values(), key=lambda seat: seat.trial.number)
+        return [seat.tune_trial for seat in seats if seat.tune_trial is not None]
+
+    @property
+    def waiting(self) -> list[TrialRecord]:
+        """The trials that were asked and need a slot (again), by number."""
+        return list(self._waiting)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every trial was asked and has ended."""
+        return len(self.trials) >= self.total and not self._waiting and not self._seats
+
+    def best(self) -> TrialRecord | None:
+        """Return the complete trial with the highest score; the earliest of equals."""
+        complete = [t for t in self.trials if t.is_complete and t.score is not None]
+        return max(complete, key=lambda t: t.score or 0.0, default=None)
+
+    def ask(self, configuration: Configuration, source: str) -> TrialRecord:
+        """Log a proposed configuration under the next number; it then waits for a slot."""
+        trial = TrialRecord(len(self.trials), configuration, source)
+        self._log.asked(trial.number, configuration, source)
+        self.trials.append(trial)
+        self._waiting.append(trial)
+        return trial
+
+    def start(self, tune_id: str, trial: TrialRecord) -> None:
+        """Give a waiting trial the slot that Tune calls ``tune_id``."""
+        self._waiting.remove(trial)
+        self._seats[tune_id] = Seat(trial)
+
+    def introduce(self, tune_trial: TuneTrial) -> None:
+        """Remember Tune's object of a started trial, to notice when Tune has lost it."""
+        if tune_trial.trial_id in self._seats:
+            self._seats[tune_trial.trial_id].tune_trial = tune_trial
+
+    def report(self, tune_id: str, report: Report) -> TrialRecord | None:
+        """Take in a report and log what is new; return the trial, None if it does not run."""
+        seat = self._seats.get(tune_id)
+        if seat is None:
+            return None
+        trial = seat.trial
+        trial.host = report.host
+        trial.oof_sha256 = report.oof_sha256 or trial.oof_sha256
+        if report.epoch is None:
+            _log.warning("trial %d: %s\n%s", trial.number, report.failed, report.traceback)
+            self.end(trial, "failed", report.failed)
+        elif report.epoch.epoch == len(trial.epochs) + 1:
+            self._log.epoch(trial.number, report.epoch)
+            trial.epochs.append(report.epoch)
+            for observer in self._observers:
+                observer.reported(trial, report.epoch)
+        else:
+            self._compare(trial, report.epoch)
+        return trial
+
+    def end(self, trial: TrialRecord, state: State, reason: str) -> None:
+        """Log how a trial ended, free its slot and delete its checkpoints."""
+        trial.state, trial.reason = state, reason
+        trial.seconds = sum(epoch.seconds for epoch in trial.epochs)
+        trial.device = self._device
+        trial.threads = self.study.resources.cpus_per_trial
+        if state != "failed":
+            trial.score = trial.epochs[-1].score
+            means = [epoch.mean_auc for epoch in trial.epochs]
+            trial.best_epoch = best_epoch(means, self.study.training.epochs)
+        self._log.ended(trial)
+        self._vacate(trial)
+        shutil.rmtree(self.run.checkpoint_folder(trial.number), ignore_errors=True)
+        for observer in self._observers:
+            observer.ended(trial)
+
+    def collect_lost(self) -> None:
+        """Let trials that Tune finished without an end wait again, or fail after all retries.
+
+        This one path covers a dead process, a dead node, and the errors of reused actors of which
+        Tune tells neither searcher nor scheduler.
+        """
+        for seat in list(self._seats.values()):
+            if seat.tune_trial is None or not seat.tune_trial.is_finished():
+                continue
+            trial = seat.trial
+            self._vacate(trial)
+            if trial.retries < self.study.search.retries:
+                trial.retries += 1
+                _log.warning("trial %d: its process was lost, it starts again", trial.number)
+                self._waiting.append(trial)
+                self._waiting.sort(key=lambda waiting: waiting.number)
+            else:
+                starts = trial.retries + 1
+                self.end(trial, "failed", f"lost: its process or node died, {starts} of {starts}")
+
+    def _vacate(self, trial: TrialRecord) -> None:
+        self._seats = {key: seat for key, seat in self._seats.items() if seat.trial is not trial}
+        self._waiting = [other for other in self._waiting if other is not trial]
+
+    def _digest(self, trial: TrialRecord) -> str | None:
+        """Return the digest of the logits, if they cover exactly the logged epochs."""
+        path = self.run.out_of_fold_of(trial.number)
+        if not trial.epochs or not path.exists():
+            return None
+        whole = len(read_out_of_fold(path)) == len(trial.epochs)
+        return sha256_of(path) if whole else None
+
+    def _compare(self, trial: TrialRecord, repeated: Epoch) -> None:
+        logged = trial.epochs[repeated.epoch - 1]
+        if logged.auc != repeated.auc:
+            _log.warning(
+                "trial %d: epoch %d was repeated and its AUC differs from the logged one",
+                trial.number,
+                repeated.epoch,
+            )

@@ -1,0 +1,225 @@
+"""The search of a run, from its study file to the last line of trials.jsonl."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from ray import tune
+from rich.console import Console
+
+from search.actor import OPENER, TrialActor, Workplace
+from search.board import Board, Observer
+from search.live import Display
+from search.place import Place
+from search.scheduler import RungScheduler, settle
+from search.searcher import StudySearcher
+from search.tensorboard import Curves
+from spaces.errors import TERMINATED
+from spaces.run_files import RunFiles, replacing
+from spaces.study import read_study
+from spaces.trial_log import read_trials
+
+# Snapshots, logs and tables of Tune's own are never read: trials.jsonl has it all. The older of
+# its two terminal outputs is the one that verbose=0 silences.
+TUNE_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SearchOutcome:
+    """How many trials were asked, and how they ended."""
+
+    asked: int
+    complete: int
+    stopped: int
+    failed: int
+
+
+def search(
+    run: RunFiles, place: Place, *, console: Console | None, opener: str = OPENER
+) -> SearchOutcome:
+    """Run the search of ``run`` to its end, from wherever an earlier driver left it.
+
+    Args:
+        run: a run directory with its study.yaml; trials.jsonl may hold trials already.
+        place: where trials run.
+        console: where progress is shown; None for nowhere.
+        opener: ``module:function`` that opens the problem in a slot.
+
+    Raises:
+        KeyboardInterrupt: SIGINT arrived; the run can be continued.
+        SystemExit: SIGTERM arrived; likewise.
+        RefusedError: trials.jsonl is damaged.
+    """
+    study = read_study(run.study)
+    curves = Curves(run.tensorboard, study.space, read_trials(run.trials))
+    display = Display(console, place.slots) if console else None
+    observers: list[Observer] = [curves, *([display] if display else [])]
+    with _logged(run.log), closing(curves):
+        board = Board(study, run, device=place.device, observers=observers)
+        if display:
+            display.open(board)
+        try:
+            _settle_all(board)
+            searcher = StudySearcher(board, place.slots)
+            if not board.is_over:
+                _tune(board, searcher, place, opener, display)
+        finally:
+            if display:
+                display.close()
+        searcher.tell()
+        _export(searcher.study, run.optuna_journal)
+    return _outcome(board)
+
+
+def _settle_all(board: Board) -> None:
+    """End the trials whose last epoch was logged, but not that it was the last."""
+    for trial in board.waiting:
+        if trial.epochs and trial.oof_sha256:
+            settle(board, trial)
+
+
+def _tune(
+    board: Board, searcher: StudySearcher, place: Place, opener: str, display: Display | None
+) -> None:
+    """Let Ray Tune run what the searcher hands out, until every trial has ended."""
+    run, epochs = board.run, board.study.training.epochs
+    shutil.rmtree(run.tune, ignore_errors=True)
+    workplace = Workplace(str(run.root.resolve()), place.device, opener, epochs)
+    resources = tune.PlacementGroupFactory([{"CPU": place.cpus, "GPU": place.gpus}])
+    tuner = tune.Tuner(
+        tune.with_resources(TrialActor, resources),
+        param_space={"workplace": workplace},
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=RungScheduler(board, place.slots),
+            # As many as the searcher gives: it says when it has finished.
+            num_samples=-1,
+            max_concurrent_trials=place.slots,
+            reuse_actors=True,
+            trial_dirname_creator=_folder_name,
+        ),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=str(run.tune.resolve()),
+            verbose=0,
+            callbacks=[Ticker(display)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
+    with _environment(TUNE_ENVIRONMENT), _terminated() as terminated:
+        tuner.fit()
+    if not board.is_over:
+        _interrupt(terminated)
+
+
+def _interrupt(terminated: list[int]) -> NoReturn:
+    if terminated:
+        raise SystemExit(TERMINATED)
+    raise KeyboardInterrupt
+
+
+def _folder_name(trial: Any) -> str:
+    return f"{trial.config['number']:04d}_{trial.trial_id}"
+
+
+class Ticker(tune.Callback):
+    """Redraws the display as often as Tune's loop turns."""
+
+    def __init__(self, display: Display | None) -> None:
+        self._display = display
+
+    def __reduce__(self) -> tuple[type[Ticker], tuple[None]]:
+        """Stay out of Tune's snapshots."""
+        return Ticker, (None,)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
+        """Redraw."""
+        if self._display:
+            self._display.tick()
+
+
+def _export(study: optuna.Study, path: Path) -> None:
+    """Write the study as a journal for optuna-dashboard; a failure costs only the journal."""
+    try:
+        with replacing(path) as partial:
+            storage = JournalStorage(JournalFileBackend(str(partial)))
+            copy = optuna.create_study(
+                study_name=study.study_name, storage=storage, direction="maximize"
+            )
+            copy.add_trials(study.get_trials(deepcopy=False))
+    except OSError as error:
+        _log.warning("the Optuna journal could not be written: %s", error)
+
+
+def _outcome(board: Board) -> SearchOutcome:
+    states = Counter(trial.state for trial in board.trials)
+    return SearchOutcome(len(board.trials), states["complete"], states["stopped"], states["failed"])
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Send what we and Ray say to run.log, and nothing of Ray to the terminal."""
+    handler = logging.FileHandler(path, delay=True, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("search", "ray")]
+    before = [(logger.propagate, logger.handlers[:]) for logger in loggers]
+    for logger in loggers:
+        logger.propagate, logger.handlers = False, [handler]
+    try:
+        yield
+    finally:
+        for logger, (propagate, handlers) in zip(loggers, before, strict=True):
+            logger.propagate, logger.handlers = propagate, handlers
+        handler.close()
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _terminated() -> Iterator[list[int]]:
+    """Turn SIGTERM, which Tune ignores, into SIGINT, after which it stops in order."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def forward(signum: int, frame: object) -> None:  # noqa: ARG001
+        received.append(signum)
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, forward)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,123 @@
+"""When a trial ends: rungs at which it must keep up with the others, or all its epochs done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from search.actor import REPORT
+from search.board import Board
+from spaces.study import SearchSection
+from spaces.trial_log import TrialRecord
+
+
+def rungs(search: SearchSection, epochs: int) -> list[int]:
+    """Return the epochs after which trials are compared: grace * eta**k below ``epochs``.
+
+    Asynchronous successive halving (Li et al., MLSys 2020, arXiv:1810.05934), with epochs as the
+    resource and one bracket.
+
+    >>> rungs(SearchSection(grace=3, eta=3), 20)
+    [3, 9]
+    """
+    if search.scheduler == "none":
+        return []
+    found = []
+    rung = search.grace
+    while rung < epochs:
+        found.append(rung)
+        rung *= search.eta
+    return found
+
+
+def stop_reason(score: float, others: Sequence[float], *, rung: int, eta: int) -> str:
+    """Return why a trial stops at a rung; empty if it goes on.
+
+    It stops when its score is below the (1 - 1/eta) quantile of the others' scores at that rung,
+    interpolated linearly as in Ray's own ASHA. A tie goes on, and so does the first to arrive.
+    """
+    if not others:
+        return ""
+    cutoff = float(np.percentile(others, (1 - 1 / eta) * 100))
+    if score >= cutoff:
+        return ""
+    return f"rung {rung}: score {score:.4f} < cutoff {cutoff:.4f} of {len(others)} trials"
+
+
+def rivals(trial: TrialRecord, trials: Sequence[TrialRecord], search: SearchSection) -> list[int]:
+    """Return the numbers that a trial is compared with.
+
+    In reproducible order these are the earlier generations, whose scores are known whatever the
+    timing; in asynchronous order everybody else.
+    """
+    if search.order == "asynchronous":
+        return [other.number for other in trials if other is not trial]
+    return list(range(trial.number - trial.number % search.generation))
+
+
+def settle(board: Board, trial: TrialRecord) -> bool:
+    """End a trial if its last logged epoch says so; return whether it has ended."""
+    if trial.state is not None:
+        return True
+    search, epochs, done = board.study.search, board.study.training.epochs, len(trial.epochs)
+    if done >= epochs:
+        board.end(trial, "complete", "all epochs done")
+    elif done in rungs(search, epochs):
+        numbers = rivals(trial, board.trials, search)
+        reached = [board.trials[n] for n in numbers if len(board.trials[n].epochs) >= done]
+        others = [other.epochs[done - 1].score for other in reached]
+        reason = stop_reason(trial.epochs[-1].score, others, rung=done, eta=search.eta)
+        if reason:
+            board.end(trial, "stopped", reason)
+    return trial.state is not None
+
+
+class RungScheduler(FIFOScheduler):
+    """Tune's side of ``settle``: every result passes here first, and here alone trials end."""
+
+    def __init__(self, board: Board, slots: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._board = board
+        self._slots = slots
+        self._actors_kept = False
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Introduce Tune's trial to the board, and keep as many idle actors as there are slots."""
+        self._board.introduce(trial)
+        if not self._actors_kept:
+            _keep_idle_actors(tune_controller, trial, self._slots)
+            self._actors_kept = True
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002
+        """Log the report; stop the trial if it failed, fell behind or is complete."""
+        running = self._board.report(trial.trial_id, result[REPORT])
+        if running is None:
+            return str(TrialScheduler.STOP)
+        repeated = result[REPORT].epoch is not None and result[REPORT].epoch.epoch < len(
+            running.epochs
+        )
+        if not repeated and settle(self._board, running):
+            return str(TrialScheduler.STOP)
+        return str(TrialScheduler.CONTINUE)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:  # noqa: ARG002
+        """Return the first pending trial; looks at the running ones, however many have ended."""
+        pending = (trial for trial in self._board.tune_trials if trial.status == Trial.PENDING)
+        return next(pending, None)
+
+
+def _keep_idle_actors(tune_controller: Any, trial: Any, slots: int) -> None:
+    """Raise Tune's limit of one idle actor.
+
+    At the end of a generation slots fall idle one by one. Tune would keep the process of the
+    first and end the others, so that each generation paid the start-up again. The limit can be
+    raised through Tune's internals only; without them it costs time and nothing else.
+    """
+    controller = getattr(tune_controller, "_tune_controller", tune_controller)
+    cache = getattr(controller, "_actor_cache", None)
+    if cache is not None:
+        cache.increase_max(trial.placement_group_factory, by=slots)

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from search_studies import MakeRun, make_study
+
+from spaces.run_files import RunFiles
+from spaces.study import ResourcesSection
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """A run directory with a study file; takes its name and what ``make_study`` takes."""
+
+    def make(name: str = "run", **settings: Any) -> RunFiles:
+        run = RunFiles(tmp_path / name)
+        run.root.mkdir()
+        run.study.write_text(make_study(**settings).as_yaml())
+        return run
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def two_slots() -> Iterator[Any]:
+    """One Ray for the whole session; its workers can import this folder."""
+    from search.place import connected
+
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    try:
+        with connected(ResourcesSection(device="cpu", slots=2)) as place:
+            yield place
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before

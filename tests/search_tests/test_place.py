@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import io
+import os
+import signal
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from search.place import Place, _place, cluster_environment, connected
+from spaces.errors import InputError, RefusedError
+from spaces.study import ResourcesSection
+
+
+def halve(value: int) -> tuple[int, int]:
+    if value % 2:
+        raise InputError("cohort.csv row 7", f"must be even, got {value}", "Halve something else")
+    time.sleep(0.01 * (16 - value))
+    return value // 2, os.getpid()
+
+
+def find_package(name: str) -> str:
+    import importlib
+
+    return str(importlib.import_module(name).__file__)
+
+
+def test_results_come_in_order_from_two_processes(two_slots: Place) -> None:
+    seen: list[tuple[int, int]] = []
+    arguments = [(value,) for value in range(0, 16, 2)]
+    results = two_slots.run_on_slots(
+        halve, arguments, progress=lambda done, total: seen.append((done, total))
+    )
+    assert [half for half, _ in results] == list(range(8))
+    assert 1 <= len({process for _, process in results}) <= 2
+    assert seen == [(done, 8) for done in range(1, 9)]
+
+
+def test_nothing_to_do_is_done(two_slots: Place) -> None:
+    assert two_slots.run_on_slots(halve, []) == []
+
+
+def test_a_user_error_arrives_as_it_was_raised(two_slots: Place) -> None:
+    with pytest.raises(InputError, match=r"row 7: must be even, got 3\. Halve") as caught:
+        two_slots.run_on_slots(halve, [(2,), (3,)])
+    assert type(caught.value) is InputError
+    assert caught.value.where == "cohort.csv row 7"
+
+
+def test_sigterm_stays_with_the_driver(two_slots: Place) -> None:
+    assert two_slots.slots == 2
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_second_ray_is_refused(two_slots: Place) -> None:
+    with (
+        pytest.raises(RefusedError, match=r"ray\.shutdown"),
+        connected(ResourcesSection(device="cpu", slots=1)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("resources", "offered", "slots", "device"),
+    [
+        ({}, {"CPU": 4}, 4, "cpu"),
+        ({"cpus_per_trial": 3}, {"CPU": 8}, 2, "cpu"),
+        ({}, {"CPU": 16, "GPU": 2}, 2, "cuda"),
+        ({"gpus_per_trial": 0.25}, {"CPU": 16, "GPU": 2}, 8, "cuda"),
+        ({"gpus_per_trial": 1 / 3}, {"CPU": 16, "GPU": 1}, 3, "cuda"),
+        ({"gpus_per_trial": 0.25, "cpus_per_trial": 4}, {"CPU": 16, "GPU": 2}, 4, "cuda"),
+        ({"device": "cpu"}, {"CPU": 16, "GPU": 2}, 16, "cpu"),
+        ({"gpus_per_trial": 2.0}, {"CPU": 16, "GPU": 1}, 16, "cpu"),
+        ({"slots": 5}, {"CPU": 2}, 5, "cpu"),
+    ],
+)
+def test_slots(
+    resources: dict[str, Any], offered: dict[str, float], slots: int, device: str
+) -> None:
+    place = _place(ResourcesSection(**resources), offered, is_own=True)
+    assert (place.slots, place.device) == (slots, device)
+    assert (place.gpus > 0) is (device == "cuda")
+
+
+def test_cuda_without_a_gpu_is_an_input_error() -> None:
+    with pytest.raises(InputError, match="a trial needs 1 GPU on cuda, and there are 0"):
+        _place(ResourcesSection(device="cuda"), {"CPU": 4}, is_own=True)
+    growing = _place(ResourcesSection(device="cuda", slots=4), {"CPU": 0}, is_own=False)
+    assert (growing.slots, growing.device) == (4, "cuda")
+
+
+def test_a_cluster_without_cpus_is_an_input_error() -> None:
+    with pytest.raises(InputError, match="a trial needs 2 CPUs, 1 are there"):
+        _place(ResourcesSection(cpus_per_trial=2), {"CPU": 1}, is_own=False)
+
+
+def archive_of(folder: str, target: Path) -> list[str]:
+    """The names in the archive that Ray makes of a py_modules folder."""
+    from ray._private.runtime_env import packaging
+
+    file = target / "archive.zip"
+    packaging.create_package(
+        folder, file, include_gitignore=True, include_parent_dir=True, excludes=[]
+    )
+    with zipfile.ZipFile(io.BytesIO(file.read_bytes())) as archive:
+        return archive.namelist()
+
+
+def test_a_cluster_is_sent_our_code_and_nothing_else(tmp_path: Path) -> None:
+    environment = cluster_environment()
+    folders = [Path(folder).name for folder in environment["py_modules"]]
+    assert folders == ["spaces", "cohort", "trainable", "search", "analysis"]
+    assert set(environment) == {"py_modules", "env_vars"}
+    for folder in environment["py_modules"]:
+        names = [name for name in archive_of(folder, tmp_path) if not name.endswith("/")]
+        assert names
+        for name in names:
+            assert Path(name).parts[0] in folders
+            assert Path(name).suffix in {".py", ".html", ".css"}, name
+
+
+@pytest.mark.slow
+def test_a_cluster_at_an_address_runs_our_code(two_slots: Place) -> None:
+    """Joins a second Ray from a process whose folder is elsewhere."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from search.place import connected\n"
+        "from spaces.study import ResourcesSection\n"
+        "from spaces.parameters import first_configurations, Space\n"
+        "def check(): import search.actor; return search.actor.__file__\n"
+        "with connected(ResourcesSection(device='cpu', slots=1), address=sys.argv[2]) as place:\n"
+        "    print(place.run_on_slots(check, [()])[0])\n"
+    )
+    root = str(Path(__file__).parents[2])
+    address = ray.get_runtime_context().gcs_address
+    found = subprocess.run(
+        [sys.executable, "-c", code, root, address],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        timeout=120,
+    )
+    assert found.returncode == 0, found.stderr
+    assert "py_modules" in found.stdout
+
+
+def test_an_address_that_does_not_answer_says_what_to_do() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "from search.place import connected\n"
+        "from spaces.errors import InputError\n"
+        "from spaces.study import ResourcesSection\n"
+        "try:\n"
+        "    with connected(ResourcesSection(), address='127.0.0.1:1'): pass\n"
+        "except InputError as error: print(error)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "no Ray cluster answers" in found.stdout
+    assert "ray up cluster.yaml" in found.stdout

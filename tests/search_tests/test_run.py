@@ -1,0 +1,214 @@
+"""The whole search through Ray, with a workload that costs nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from ray.air.execution._internal import RayActorManager
+from rich.console import Console
+from search_studies import MakeRun, make_study
+from simulated_workload import notes
+
+from search.place import Place
+from search.run import SearchOutcome, search
+from spaces.parameters import NAMES
+from spaces.run_files import RunFiles, read_out_of_fold
+from spaces.trial_log import TrialRecord, read_trials
+
+OPENER = "simulated_workload:open_problem"
+EVERY = [0.0, 1.0]
+
+
+def run_search(run: RunFiles, place: Place, slots: int = 2, faults: Any = ()) -> SearchOutcome:
+    (run.root / "faults.json").write_text(json.dumps(list(faults)))
+    return search(run, dataclasses.replace(place, slots=slots), console=None, opener=OPENER)
+
+
+def outcome(trials: list[TrialRecord]) -> list[tuple[object, ...]]:
+    """What must not depend on where and when trials ran."""
+    return [
+        (
+            t.number,
+            t.configuration,
+            t.source,
+            t.state,
+            t.reason,
+            t.score,
+            t.best_epoch,
+            t.oof_sha256,
+        )
+        for t in trials
+    ]
+
+
+@pytest.fixture(scope="module")
+def searched(
+    two_slots: Place, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], RunFiles]:
+    """The same study searched on one or two slots, each once."""
+
+    runs: dict[int, RunFiles] = {}
+
+    def on(slots: int) -> RunFiles:
+        if slots not in runs:
+            run = RunFiles(tmp_path_factory.mktemp(f"slots{slots}"))
+            run.study.write_text(make_study(trials=8, generation=2, eta=3).as_yaml())
+            run_search(run, two_slots, slots, [{"lambda": EVERY, "seconds": 0.05}])
+            runs[slots] = run
+        return runs[slots]
+
+    return on
+
+
+def test_one_and_two_slots_give_the_same(searched: Callable[[int], RunFiles]) -> None:
+    one, two = (read_trials(searched(slots).trials) for slots in (1, 2))
+    assert outcome(one) == outcome(two)
+    assert len(one) == 8
+    assert {trial.state for trial in one} == {"complete", "stopped"}
+
+
+def test_idle_slots_keep_their_processes(
+    make_run: MakeRun, two_slots: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six generations of two: Tune alone would end and start a process in each."""
+    started = []
+    add_actor = RayActorManager.add_actor
+
+    def spy(*arguments: Any, **options: Any) -> Any:
+        started.append(1)
+        return add_actor(*arguments, **options)
+
+    monkeypatch.setattr(RayActorManager, "add_actor", spy)
+    run = make_run(trials=12, generation=2, scheduler="none")
+    run_search(run, two_slots, 2, [{"lambda": EVERY, "seconds": 0.05}])
+    # Two, and the one that Tune replaces if a trial ends while the second still starts.
+    assert len(started) <= 3
+    assert len(notes(run.root, "opened")) <= 2
+
+
+def test_every_fold_gets_the_logged_configuration_to_the_last_bit(
+    searched: Callable[[int], RunFiles],
+) -> None:
+    run = searched(2)
+    started = {tuple(note[name] for name in NAMES) for note in notes(run.root, "started")}
+    logged = {tuple(t.configuration.as_dict().values()) for t in read_trials(run.trials)}
+    assert started == logged
+
+
+def test_logits_of_every_epoch_match_their_digest(searched: Callable[[int], RunFiles]) -> None:
+    run = searched(2)
+    for trial in read_trials(run.trials):
+        logits = read_out_of_fold(run.out_of_fold_of(trial.number), trial.oof_sha256)
+        assert len(logits) == len(trial.epochs)
+        assert not run.checkpoint_folder(trial.number).exists()
+
+
+def test_the_journal_holds_the_study(searched: Callable[[int], RunFiles]) -> None:
+    run = searched(2)
+    storage = JournalStorage(JournalFileBackend(str(run.optuna_journal)))
+    study = optuna.load_study(study_name="simulated", storage=storage)
+    trials = read_trials(run.trials)
+    assert [trial.value for trial in study.trials] == [trial.score for trial in trials]
+    stopped = [t.number for t in study.trials if t.state == TrialState.PRUNED]
+    assert stopped == [trial.number for trial in trials if trial.state == "stopped"]
+
+
+def test_a_finished_search_changes_nothing(
+    searched: Callable[[int], RunFiles], two_slots: Place
+) -> None:
+    run = searched(2)
+    before = run.trials.read_bytes()
+    again = search(run, two_slots, console=None, opener="nowhere:nothing")
+    assert run.trials.read_bytes() == before
+    assert again.asked == 8
+
+
+def test_nothing_but_our_lines_reaches_the_terminal(
+    make_run: MakeRun, two_slots: Place, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(trials=2)
+    faults = [{"lambda": [1.0, 1.0], "raise": True}, {"lambda": [0.5, 0.5], "kill": True}]
+    (run.root / "faults.json").write_text(json.dumps(faults))
+    console = Console(file=io.StringIO(), width=80)
+    found = search(run, two_slots, console=console, opener=OPENER)
+    assert found == SearchOutcome(asked=2, complete=1, stopped=0, failed=1)
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
+    assert isinstance(console.file, io.StringIO)
+    assert len(console.file.getvalue().splitlines()) == 2
+
+
+FAULTS = [
+    {"lambda": [0.5, 0.5], "kill": True},
+    {"lambda": [1.0, 1.0], "raise": True},
+    {"lambda": [0.0, 0.4], "nan": True},
+    {"lambda": [0.6, 0.8], "kill_after": True},
+    {"lambda": [0.8, 0.95], "raise_after": True},
+]
+
+
+def faulty(number: int, lambda_: float) -> tuple[str, str, int]:
+    """State, reason and retries that a trial of the faulty study must end with."""
+    if number == 1:
+        return "failed", "RuntimeError: this configuration is impossible", 0
+    if lambda_ <= 0.4:
+        return "failed", "non-finite loss at epoch 2", 0
+    return "complete", "all epochs done", int(number == 0)
+
+
+def test_every_fault_ends_its_own_trial_once(make_run: MakeRun, two_slots: Place) -> None:
+    """An error, a NaN, a process killed in a trial, one killed between two, a bad ending."""
+    run = make_run(trials=8, scheduler="none", sampler="random", seed=10)
+    found = run_search(run, two_slots, 1, FAULTS)
+    trials = read_trials(run.trials)
+    assert len(trials) == found.asked == 8
+    kinds = set()
+    for trial in trials:
+        state, reason, retries = faulty(trial.number, trial.configuration.lambda_)
+        kinds.add(reason)
+        assert (trial.state, trial.reason) == (state, reason)
+        if not retries:
+            continue
+        assert trial.retries == retries
+        assert [epoch.epoch for epoch in trial.epochs] == [1, 2, 3, 4, 5, 6]
+    assert len(kinds) == 3
+    assert list(run.root.glob("kill_after-*"))
+    assert run.trials.read_text().count('"event": "ended"') == 8
+    assert "this configuration is impossible" in run.log.read_text()
+    assert "Traceback" in run.log.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slots", [1, 2])
+def test_a_stopped_trial_that_takes_5_seconds_to_close_costs_5_seconds(
+    make_run: MakeRun, two_slots: Place, slots: int
+) -> None:
+    run = make_run(trials=6, generation=2, eta=2, sampler="random")
+    found = run_search(run, two_slots, slots, [{"lambda": EVERY, "close_seconds": 5.0}])
+    trials = read_trials(run.trials)
+    assert found.asked == found.complete + found.stopped == 6
+    assert found.stopped >= 1
+    started = [tuple(note[name] for name in NAMES) for note in notes(run.root, "started")]
+    assert len(started) == len(set(started)) == 6
+    assert set(started) == {tuple(t.configuration.as_dict().values()) for t in trials}
+
+
+@pytest.mark.slow
+def test_a_trial_whose_process_always_dies_fails_after_all_retries(
+    make_run: MakeRun, two_slots: Place
+) -> None:
+    run = make_run(trials=2, retries=1, scheduler="none")
+    run_search(run, two_slots, 1, [{"lambda": [0.5, 0.5], "die": True}])
+    lost, other = read_trials(run.trials)
+    assert (lost.state, lost.retries) == ("failed", 1)
+    assert lost.reason == "lost: its process or node died, 2 of 2"
+    assert other.state == "complete"
