@@ -1,4 +1,4 @@
-"""Convolution and frozen batch norm as one operation, in the precision of the machine.
+"""Convolution, frozen batch norm and activation as one operation, in the precision of the machine.
 
 With frozen statistics a batch norm is a scale and a shift of the convolution's output, so both are
 one convolution with weights w * g / sqrt(v + eps). The parameters stay those of the network: the
@@ -7,28 +7,39 @@ product is formed anew in each forward pass and autograd carries the gradient th
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+Layer = TypeVar("Layer", bound=nn.Module)
+
 
 class FoldedConvolution(nn.Module):
-    """A convolution followed by a batch norm with frozen statistics.
+    """A convolution followed by a batch norm with frozen statistics, and an activation.
 
-    1x1 convolutions run as matrix products on channels-last memory, where no copy is needed.
+    1x1 convolutions run as matrix products on channels-last memory, where no copy is needed. The
+    activation writes over the product, which nothing else reads.
 
     Args:
         convolution: its parameters are shared, not copied.
         norm: likewise; None for a convolution without batch norm.
+        activation: a ReLU or ReLU6; None for a convolution without.
         dtype: of inputs, products and outputs; the parameters stay float32.
     """
 
     def __init__(
-        self, convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, dtype: torch.dtype
+        self,
+        convolution: nn.Conv2d,
+        norm: nn.BatchNorm2d | None,
+        activation: nn.ReLU | nn.ReLU6 | None,
+        dtype: torch.dtype,
     ) -> None:
         super().__init__()
         self.convolution = convolution
         self.norm = norm
+        self.activation = None if activation is None else type(activation)(inplace=True)
         self.dtype = dtype
         self.pad, self.padding = _padding_of(convolution)
         self.is_product = (
@@ -61,11 +72,13 @@ class FoldedConvolution(nn.Module):
         """Return the convolution with given folded weights."""
         if self.is_product:
             tokens = image.permute(0, 2, 3, 1)
-            return functional.linear(tokens, weight.flatten(1), bias).permute(0, 3, 1, 2)
+            rows = tokens.flatten(0, 2)  # a product of two matrices, which may be overwritten
+            product = self._activate(functional.linear(rows, weight.flatten(1), bias))
+            return product.view(*tokens.shape[:3], -1).permute(0, 3, 1, 2)
         if self.pad is not None:
             image = self.pad(image)
         convolution = self.convolution
-        return functional.conv2d(
+        product = functional.conv2d(
             image,
             weight,
             bias,
@@ -74,15 +87,26 @@ class FoldedConvolution(nn.Module):
             convolution.dilation,
             convolution.groups,
         )
+        return self._activate(product)
+
+    def _activate(self, product: Tensor) -> Tensor:
+        if self.activation is None:
+            return product
+        activated: Tensor = self.activation(product)
+        return activated
 
 
 class FrozenConvolution(FoldedConvolution):
     """A folded convolution whose weights never change again: the product is formed once."""
 
     def __init__(
-        self, convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, dtype: torch.dtype
+        self,
+        convolution: nn.Conv2d,
+        norm: nn.BatchNorm2d | None,
+        activation: nn.ReLU | nn.ReLU6 | None,
+        dtype: torch.dtype,
     ) -> None:
-        super().__init__(convolution, norm, dtype)
+        super().__init__(convolution, norm, activation, dtype)
         with torch.no_grad():
             weight, bias = self.weights()
         self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
@@ -94,8 +118,22 @@ class FrozenConvolution(FoldedConvolution):
         return self.apply_weights(image, weight, bias)
 
 
+class TokenPool(nn.Module):
+    """Global average pooling whose gradient keeps channels-last memory.
+
+    Torch's own spreads the gradient in the other order, and everything behind it pays for that.
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return (batch, channels, 1, 1)."""
+        tokens = image.permute(0, 2, 3, 1).flatten(1, 2)
+        return tokens.mean(1)[:, :, None, None]
+
+
 def fold(module: fx.GraphModule, dtype: torch.dtype, *, frozen: bool) -> fx.GraphModule:
     """Return ``module`` with every convolution folded together with the batch norm behind it.
+
+    Pooling to one pixel is replaced too, see ``TokenPool``.
 
     Args:
         module: in eval mode; its parameters are shared with the result.
@@ -111,28 +149,14 @@ def fold(module: fx.GraphModule, dtype: torch.dtype, *, frozen: bool) -> fx.Grap
         if node.op != "call_module":
             continue
         layer = folded.get_submodule(str(node.target))
-        if not isinstance(layer, nn.Conv2d):
-            continue
-        follower = _norm_behind(folded, node)
-        norm = None if follower is None else folded.get_submodule(str(follower.target))
-        assert norm is None or isinstance(norm, nn.BatchNorm2d)
-        folded.set_submodule(str(node.target), kind(layer, norm, dtype))
-        if follower is not None:
-            follower.replace_all_uses_with(node)
-            folded.graph.erase_node(follower)
-    if frozen:
-        _overwrite_activations(folded)
+        if isinstance(layer, nn.AdaptiveAvgPool2d):
+            folded.set_submodule(str(node.target), TokenPool())
+        if isinstance(layer, nn.Conv2d):
+            norm = _absorb(folded, node, nn.BatchNorm2d)
+            activation = _absorb(folded, node, nn.ReLU) or _absorb(folded, node, nn.ReLU6)
+            folded.set_submodule(str(node.target), kind(layer, norm, activation, dtype))
     folded.recompile()
     return folded
-
-
-def _overwrite_activations(module: fx.GraphModule) -> None:
-    """Let each activation write over its input, which nothing else reads in these networks."""
-    for node in module.graph.nodes:
-        if node.op == "call_module":
-            layer = module.get_submodule(str(node.target))
-            if isinstance(layer, nn.ReLU | nn.ReLU6):
-                module.set_submodule(str(node.target), type(layer)(inplace=True))
 
 
 def _padding_of(convolution: nn.Conv2d) -> tuple[nn.Module | None, tuple[int, int]]:
@@ -151,9 +175,14 @@ def _padding_of(convolution: nn.Conv2d) -> tuple[nn.Module | None, tuple[int, in
     return layer, own
 
 
-def _norm_behind(module: fx.GraphModule, node: fx.Node) -> fx.Node | None:
+def _absorb(module: fx.GraphModule, node: fx.Node, kind: type[Layer]) -> Layer | None:
+    """Take the layer behind ``node`` out of the graph if it is of this kind and alone there."""
     users = list(node.users)
     if len(users) != 1 or users[0].op != "call_module":
         return None
-    is_norm = isinstance(module.get_submodule(str(users[0].target)), nn.BatchNorm2d)
-    return users[0] if is_norm else None
+    layer = module.get_submodule(str(users[0].target))
+    if not isinstance(layer, kind):
+        return None
+    users[0].replace_all_uses_with(node)
+    module.graph.erase_node(users[0])
+    return layer

@@ -28,7 +28,7 @@ from trainable.loss import LOGITS, Scale, multi_task_loss
 from trainable.metrics import auc
 from trainable.seeds import numpy_generator, torch_generator
 
-VALIDATION_BATCH = 128
+VALIDATION_BATCH = 32
 
 
 @dataclass(frozen=True)

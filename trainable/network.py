@@ -68,11 +68,12 @@ class _LiteEncoder(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self.pool = nn.AdaptiveAvgPool2d(1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return (batch, 1280)."""
-        features: Tensor = self.network.extract_features(image)  # type: ignore[operator]
-        return features.mean((2, 3))
+        features = self.network.extract_features(image)  # type: ignore[operator]
+        return torch.flatten(self.pool(features), 1)
 
 
 def build_network(

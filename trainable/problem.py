@@ -138,7 +138,7 @@ class Problem:
         digest = hashlib.sha256()
         trunk = self._halves[0]
         if trunk is not None:
-            digest.update(trunk.body.code.encode())
+            digest.update(repr(trunk).encode() + trunk.body.code.encode())
             for name, value in sorted(trunk.state_dict().items()):
                 digest.update(name.encode())
                 digest.update(value.detach().to("cpu", torch.float32).numpy().tobytes())
