@@ -24,6 +24,19 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_phantom(folder, patients=PATIENTS, seed=1, size=SIZE, ceiling=False)
 
 
+@pytest.fixture(scope="session")
+def spectf_files() -> Path:
+    """The folder with UCI's two SPECTF files; absent they skip a test, but fail it in CI."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data" / "spectf"
+    folder = Path(os.environ.get("POLARTUNE_SPECTF", beside))
+    if (folder / "SPECTF.train").is_file():
+        return folder
+    missing = f"no SPECTF files in {folder}; set POLARTUNE_SPECTF"
+    if os.environ.get("CI") == "true":
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
 def small_study(table: Path, **changes: object) -> dict[str, object]:
     """Return a study of the small phantom cohort; dotted names change single settings."""
     content: dict[str, object] = {

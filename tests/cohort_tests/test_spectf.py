@@ -1,8 +1,5 @@
 """The 267 real patients are imported as published, or refused in one line."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,24 +15,11 @@ from cohort.segments import segment_columns
 from cohort.spectf import REGIONS_OF_SEGMENT, import_spectf
 from spaces.errors import InputError
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture(scope="module")
-def published():
-    beside = ROOT.parent / "shared" / "data" / "spectf"
-    folder = Path(os.environ.get("POLARTUNE_SPECTF", beside))
-    if (folder / "SPECTF.train").is_file():
-        return folder
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"CI needs the SPECTF files; set POLARTUNE_SPECTF (looked in {folder})")
-    return pytest.skip(f"no SPECTF files in {folder}; set POLARTUNE_SPECTF")
-
-
-@pytest.fixture(scope="module")
-def imported(published, tmp_path_factory):
+def imported(spectf_files, tmp_path_factory):
     folder = tmp_path_factory.mktemp("spectf")
-    return folder, pd.read_csv(import_spectf(published, folder))
+    return folder, pd.read_csv(import_spectf(spectf_files, folder))
 
 
 @pytest.fixture
@@ -64,9 +48,9 @@ def test_rows_diagnoses_and_split_are_those_published(imported):
     }
 
 
-def test_segments_equal_the_table_made_by_hand(imported, published):
+def test_segments_equal_the_table_made_by_hand(imported, spectf_files):
     _, table = imported
-    by_hand = pd.read_csv(published / "spectf_aha17.csv")
+    by_hand = pd.read_csv(spectf_files / "spectf_aha17.csv")
     for name in ("rest", "stress"):
         ours = table[segment_columns(f"{name}_counts")].to_numpy()
         assert np.array_equal(ours, by_hand.filter(regex=f"^{name}_s").to_numpy())
