@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from spaces.errors import InputError, nearest
-from spaces.parameters import LAMBDA, STRICT, TAGS, Space
+from spaces.errors import InputError
+from spaces.explain import explain
+from spaces.parameters import LAMBDA, STRICT, Space
 
 FORMAT = "polartune/study/1"
 
@@ -303,82 +303,8 @@ def read_study(path: Path) -> Study:
     try:
         return Study.model_validate(content)
     except ValidationError as error:
-        raise _explain(error, path.name, tree) from None
-
-
-def _explain(error: ValidationError, name: str, tree: yaml.Node | None) -> InputError:
-    """Turn one of pydantic's findings, a misspelt key before all others, into our one line."""
-    findings = error.errors(include_url=False)
-    finding = next((f for f in findings if f["type"] == "extra_forbidden"), findings[0])
-    keys = [key for key in finding["loc"] if key not in TAGS and not _is_type_name(key)]
-    dotted = ".".join(str(key) for key in keys) or "the study"
-    where = f"{name}:{_line(tree, keys)} {dotted}"
-    kind, value = finding["type"], finding.get("input")
-    if kind == "extra_forbidden":
-        return InputError(where, "unknown key", nearest(str(keys[-1]), _siblings(keys[:-1])))
-    if kind == "missing":
-        return InputError(where, "this key is required", "Add it; see studies/demo.yaml")
-    if kind == "value_error":
-        return InputError(where, str(finding["ctx"]["error"]).rstrip("."))
-    remedy = ""
-    if isinstance(value, str) and _is_number(value):
-        remedy = f"YAML reads {value} as text; write {_yaml_float(float(value))}"
-    message = finding["msg"].removeprefix("Input ")
-    return InputError(where, f"{message[0].lower()}{message[1:]}, got {value!r}", remedy)
-
-
-def _yaml_float(value: float) -> str:
-    return yaml.safe_dump(value).splitlines()[0]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_type_name(key: int | str) -> bool:
-    """Whether pydantic, not the file, put this key into a location (branches of a union)."""
-    return isinstance(key, str) and (
-        key in {"int", "float", "str", "WeightsFile"} or key.startswith(("literal[", "constrained"))
-    )
-
-
-def _siblings(keys: Sequence[int | str]) -> list[str]:
-    """Return the keys that the section at ``keys`` admits."""
-    schema: dict[str, Any] = Study.model_json_schema(by_alias=True)
-    node = schema
-    for key in keys:
-        node = _resolve(schema, node).get("properties", {}).get(str(key), {})
-    return list(_resolve(schema, node).get("properties", {}))
-
-
-def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    for option in [node, *node.get("oneOf", []), *node.get("anyOf", [])]:
-        if "$ref" in option:
-            found: dict[str, Any] = schema["$defs"][option["$ref"].rsplit("/", 1)[1]]
-            return found
-    return node
-
-
-def _line(tree: yaml.Node | None, keys: Sequence[int | str]) -> int:
-    """Return the 1-based line of the deepest key that the file holds."""
-    line = 1
-    node = tree
-    for key in keys:
-        if isinstance(node, yaml.MappingNode):
-            for key_node, value_node in node.value:
-                if key_node.value == str(key):
-                    line, node = key_node.start_mark.line + 1, value_node
-                    break
-            else:
-                return line
-        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
-            node = node.value[key]
-            line = node.start_mark.line + 1
-    return line
+        schema = Study.model_json_schema(by_alias=True)
+        raise explain(error, path.name, tree, schema) from None
 
 
 def fixed_study(study: Study, values: dict[str, float], epochs: int, evidence: Evidence) -> Study:

@@ -1,0 +1,99 @@
+"""What pydantic finds wrong with a file, told in one line: where, which rule, which value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from spaces.errors import InputError, nearest
+from spaces.parameters import TAGS
+
+
+def explain(
+    error: ValidationError, name: str, tree: yaml.Node | None, schema: dict[str, Any]
+) -> InputError:
+    """Return one of pydantic's findings, a misspelt key before all others, as our one line.
+
+    Args:
+        error: what pydantic found.
+        name: the file.
+        tree: its YAML nodes, which know their lines.
+        schema: JSON schema of the file, for the names that are valid.
+    """
+    findings = error.errors(include_url=False)
+    finding = next((f for f in findings if f["type"] == "extra_forbidden"), findings[0])
+    keys = [key for key in finding["loc"] if key not in TAGS and not _is_type_name(key)]
+    dotted = ".".join(str(key) for key in keys) or "the study"
+    where = f"{name}:{_line(tree, keys)} {dotted}"
+    kind, value = finding["type"], finding.get("input")
+    if kind == "extra_forbidden":
+        return InputError(
+            where, "unknown key", nearest(str(keys[-1]), _siblings(schema, keys[:-1]))
+        )
+    if kind == "missing":
+        return InputError(where, "this key is required", "Add it; see studies/demo.yaml")
+    if kind == "value_error":
+        return InputError(where, str(finding["ctx"]["error"]).rstrip("."))
+    remedy = ""
+    if kind == "string_type" and isinstance(value, int | float):
+        remedy = f'YAML reads this as a number; put it in quotes: "{value}"'
+    if isinstance(value, str) and _is_number(value):
+        remedy = f"YAML reads {value} as text; write {_yaml_float(float(value))}"
+    message = finding["msg"].removeprefix("Input ")
+    return InputError(where, f"{message[0].lower()}{message[1:]}, got {value!r}", remedy)
+
+
+def _yaml_float(value: float) -> str:
+    return yaml.safe_dump(value).splitlines()[0]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_type_name(key: int | str) -> bool:
+    """Whether pydantic, not the file, put this key into a location (branches of a union)."""
+    return isinstance(key, str) and (
+        key in {"int", "float", "str", "WeightsFile"} or key.startswith(("literal[", "constrained"))
+    )
+
+
+def _siblings(schema: dict[str, Any], keys: Sequence[int | str]) -> list[str]:
+    """Return the keys that the section at ``keys`` admits."""
+    node = schema
+    for key in keys:
+        node = _resolve(schema, node).get("properties", {}).get(str(key), {})
+    return list(_resolve(schema, node).get("properties", {}))
+
+
+def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    for option in [node, *node.get("oneOf", []), *node.get("anyOf", [])]:
+        if "$ref" in option:
+            found: dict[str, Any] = schema["$defs"][option["$ref"].rsplit("/", 1)[1]]
+            return found
+    return node
+
+
+def _line(tree: yaml.Node | None, keys: Sequence[int | str]) -> int:
+    """Return the 1-based line of the deepest key that the file holds."""
+    line = 1
+    node = tree
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            for key_node, value_node in node.value:
+                if key_node.value == str(key):
+                    line, node = key_node.start_mark.line + 1, value_node
+                    break
+            else:
+                return line
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            node = node.value[key]
+            line = node.start_mark.line + 1
+    return line
