@@ -28,7 +28,7 @@ $(INSTALLED): pyproject.toml
 	@touch $@
 
 $(PHANTOM): | $(INSTALLED)
-	$(BIN)/polartune phantom cohorts/phantom --map reserve --no-ceiling
+	$(BIN)/polartune phantom cohorts/phantom --map reserve
 
 demo: $(INSTALLED) $(PHANTOM)
 	$(BIN)/polartune run studies/demo.yaml
