@@ -7,6 +7,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from rich.console import Console
@@ -15,7 +16,7 @@ from rich.table import Table
 from scipy.stats import norm
 
 from cohort.table import Cohort
-from spaces.study import NetworkSection, Study
+from spaces.study import BankSection, NetworkSection, Study
 from trainable.problem import Problem
 
 ASSUMED_AUC = 0.8
@@ -73,12 +74,19 @@ class Forecast:
 
 
 def forecast(study: Study, cohort: Cohort, folder: Path) -> Forecast:
-    """Return what a study would cost. Reads the weights; computes one image; writes nothing.
+    """Return what a study would cost. Reads the weights; computes one image; changes nothing.
 
     Raises:
         InputError: the network's weights cannot be had.
     """
-    problem = Problem(study, cohort, folder, "cpu")
+    with TemporaryDirectory() as scratch:  # where a random trunk would keep what it measured
+        elsewhere = study.model_copy(
+            update={"bank": BankSection(mode=study.bank.mode, path=scratch)}
+        )
+        return _forecast(study, cohort, Problem(elsewhere, cohort, folder, "cpu"))
+
+
+def _forecast(study: Study, cohort: Cohort, problem: Problem) -> Forecast:
     parts = list(problem.bank.parts(study.space.strengths())) if problem.bank else []
     images = sum(part.images for part in parts)
     trials = 1 if study.is_fixed else study.search.trials

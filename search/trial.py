@@ -119,9 +119,11 @@ class Report:
 
 def failure(number: int, error: Exception) -> Report:
     """Return the report of a trial that raised ``error``."""
-    summary = str(error).strip().split("\n")[0]
+    # An operating system's message names the file, and a file's name may be a patient's.
+    told = error.strerror or "" if isinstance(error, OSError) else str(error)
+    summary = told.strip().split("\n")[0]
     reason = f"{type(error).__name__}: {summary}" if summary else type(error).__name__
-    written = "".join(traceback.format_exception(error))
+    written = "".join(traceback.format_tb(error.__traceback__)) + reason
     return Report(number, socket.gethostname(), failed=reason, traceback=written)
 
 

@@ -132,7 +132,7 @@ class FoldTraining:
             self.segments = torch.from_numpy(standardised).to(device)
 
     def train(self, features: Features, epoch: int) -> dict[str, float]:
-        """Train one epoch; return the mean training losses over its batches, by patients."""
+        """Train one epoch; return the mean losses over its batches, weighted by their patients."""
         generator = numpy_generator(self.seed, self.fold.number, "order", epoch=epoch)
         order = generator.permutation(self.fold.train)
         batches = np.array_split(

@@ -28,10 +28,15 @@ class Scale:
 
     @classmethod
     def of(cls, segments: np.ndarray) -> Scale:
-        """Measure (n, 17) training values; missing ones are nan."""
-        mean = np.nanmean(segments, axis=0)
-        deviation = np.nanstd(segments, axis=0)
-        return cls(mean, np.where(deviation > 0, deviation, 1.0))
+        """Measure (n, 17) training values; missing ones are nan.
+
+        A segment that nobody has, or that never varies, gets mean 0 or its value, and SD 1.
+        """
+        known = np.isfinite(segments)
+        counts = np.maximum(known.sum(axis=0), 1)
+        mean = np.where(known, segments, 0.0).sum(axis=0) / counts
+        squares = np.where(known, (segments - mean) ** 2, 0.0).sum(axis=0) / counts
+        return cls(mean, np.where(squares > 0, np.sqrt(squares), 1.0))
 
     def standardise(self, segments: np.ndarray) -> np.ndarray:
         """Return (n, 17) values with mean 0 and SD 1 over the training patients."""
@@ -51,7 +56,7 @@ def cross_entropy(outputs: Tensor, target: Tensor) -> Tensor:
     """
     known = ~torch.isnan(target)
     if not bool(known.any()):
-        return outputs.new_zeros(())
+        return outputs.sum() * 0.0  # a zero that can be differentiated
     return functional.cross_entropy(outputs[known][:, LOGITS], target[known].long())
 
 
@@ -64,7 +69,7 @@ def squared_error(outputs: Tensor, segments: Tensor) -> Tensor:
     """
     known = ~torch.isnan(segments)
     if not bool(known.any()):
-        return outputs.new_zeros(())
+        return outputs.sum() * 0.0
     return functional.mse_loss(outputs[:, :SEGMENTS][known], segments[known])
 
 

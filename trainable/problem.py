@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cohort.phantom import calibration_maps
 from cohort.split import read_split
 from cohort.table import Cohort, read_cohort
+from spaces.errors import InputError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles, replacing, sha256_of
 from spaces.study import NetworkSection, Study, read_study
@@ -226,8 +227,15 @@ class Problem:
 
 def _digest(files: tuple[Path, ...]) -> str:
     digest = hashlib.sha256()
-    for path in files:
-        digest.update(sha256_of(path).encode())
+    for number, path in enumerate(files, start=1):
+        try:
+            digest.update(sha256_of(path).encode())
+        except OSError as error:  # its message would name the file, and so perhaps the patient
+            raise InputError(
+                f"polar map {number} of {len(files)}",
+                f"cannot be read any more ({error.strerror})",
+                "Restore the cohort's images",
+            ) from None
     return digest.hexdigest()
 
 
@@ -240,11 +248,11 @@ def _calibrated(network: PolarNetwork, study: Study, folder: Path) -> None:
     origin = f"{study.network.backbone}-{size}-{study.seed}-{shown}-{widened}"
     path = folder / f"random-{origin}.safetensors"
     if path.is_file():
-        network.load_torchvision_state(load_file(path))
+        network.encoder.load_state_dict(load_file(path))
         return
     _calibrate(network, calibration_maps(CALIBRATION_MAPS, size, shown), study, widened)
     with replacing(path) as partial:
-        save_file(network.torchvision_state(), partial)
+        save_file(dict(network.encoder.state_dict()), partial)
 
 
 @torch.no_grad()

@@ -235,3 +235,50 @@ def test_a_random_trunk_is_calibrated_on_phantoms_once(make_run, monkeypatch):
     monkeypatch.setattr("trainable.problem.calibration_maps", None)
     again = curve(opened(make_run("second", **random)), epochs=1)[0]
     assert same(report, again)
+
+
+def test_a_random_trunk_serves_one_map_and_two(make_run):
+    random = {"network.backbone": "resnet18", "network.weights": "random"}
+    curve(opened(make_run("one", **random, **{"cohort.inputs": ["rest"]})), epochs=1)
+    open_problem.cache_clear()
+    two = make_run("two", **random, **{"cohort.inputs": ["rest", "stress"]})
+    assert curve(opened(two), epochs=1)[0].finite
+
+
+def test_an_epoch_uses_its_view_and_validation_the_plain_image(make_run, monkeypatch):
+    validation = opened(make_run()).cross_validation(CONFIGURATION)
+    seen = []
+    read = validation.features.read
+
+    def watch(strength, view, rows):
+        seen.append((strength, view))
+        return read(strength, view, rows)
+
+    monkeypatch.setattr(validation.features, "read", watch)
+    for epoch in (1, 2, 3):
+        seen.clear()
+        validation.advance()
+        assert set(seen) == {(1.0, (epoch - 1) % 2), (0.0, 0)}
+
+
+def test_a_cosine_schedule_is_laid_out_for_the_horizon(make_run):
+    changes = {"training.schedule": "cosine", "training.horizon": 4, "training.epochs": 2}
+    validation = opened(make_run(**changes)).cross_validation(CONFIGURATION)
+    validation.advance()
+    [rate] = {t.optimiser.param_groups[0]["lr"] for t in validation.trainings}
+    steps = -(-len(validation.trainings[0].fold.train) // 16)
+    done = (steps - 1) / steps
+    assert rate == pytest.approx(1e-3 * 0.5 * (1 + np.cos(np.pi * done / 4)))
+
+
+def test_a_vanished_image_is_told_without_its_name(make_run, phantom, tmp_path):
+    import shutil
+
+    folder = shutil.copytree(phantom.parent, tmp_path / "copy")
+    run = make_run(**{"cohort.path": str(folder / phantom.name)})
+    next(iter((folder / "images").iterdir())).unlink()
+    for image in sorted((folder / "images").iterdir())[:10]:
+        image.unlink()
+    with pytest.raises(InputError, match=r"polar map \d+ of 48: cannot be read any more") as caught:
+        missing_parts(str(run.root), "cpu")
+    assert "phantom_" not in str(caught.value)

@@ -40,10 +40,24 @@ def test_missing_labels_and_segments_do_not_enter():
     torch.testing.assert_close(squared_error(OUTPUTS, holed), expected)
 
 
-def test_a_batch_without_any_label_has_a_loss_of_zero():
+@pytest.mark.parametrize("lambda_", [0.0, 0.5, 1.0])
+def test_a_batch_without_any_label_teaches_nothing_and_breaks_nothing(lambda_):
+    outputs = OUTPUTS.clone().requires_grad_()
     nothing = torch.full((8,), float("nan"))
-    total, *_ = multi_task_loss(OUTPUTS, nothing, torch.full((8, 17), float("nan")), 0.5)
+    total, *_ = multi_task_loss(outputs, nothing, torch.full((8, 17), float("nan")), lambda_)
+    total.backward()
     assert total.item() == 0
+    assert not outputs.grad.any()
+
+
+def test_a_segment_that_nobody_has_keeps_the_scale_finite():
+    values = np.random.default_rng(2).normal(2.4, 0.6, size=(40, 17))
+    values[:, 5] = np.nan
+    values[:, 6] = 1.5
+    scale = Scale.of(values)
+    assert np.isfinite(scale.mean).all()
+    assert scale.deviation[5] == scale.deviation[6] == 1
+    assert scale.mean[6] == pytest.approx(1.5)
 
 
 def test_the_scale_is_measured_on_known_values_and_inverts():
