@@ -24,8 +24,10 @@ $(INSTALLED): pyproject.toml
 	python=$$(PYTHON="$(PYTHON)" sh .ci/find-python) || exit 2; \
 	echo "Installing polartune for $$($$python --version) into .venv (some minutes, about 6 GB)"; \
 	$$python -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,dev,cluster]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --config-settings editable_mode=compat -e '.[demo,dev,cluster]'
 	@touch $@
+	@echo "Installed. To use the polartune command: . .venv/bin/activate"
 
 $(PHANTOM): | $(INSTALLED)
 	$(BIN)/polartune phantom cohorts/phantom --map reserve

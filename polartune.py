@@ -53,7 +53,7 @@ EPILOG = f"""
   {errors.BAD_INPUT:>3}  bad input: a study, cohort, image or option breaks a rule
   {errors.SOME_TRIALS_FAILED:>3}  done, but some trials failed
   {errors.NO_COMPLETE_TRIAL:>3}  no trial was completed, so nothing can be chosen
-  {errors.REFUSED:>3}  refused: the run is in use, or belongs to another study or cohort
+  {errors.REFUSED:>3}  refused: the run is in use or another study's, or a file exists already
   {errors.INTERRUPTED:>3}  interrupted ({errors.TERMINATED}: terminated); run it again to continue
 """
 
@@ -104,6 +104,7 @@ def run(
     from analysis.result import read_result
 
     console = console or Console()
+    console.print("Checking the cohort; the first lines take half a minute.", highlight=False)
     with _begun(Path(study), Path(out)) as (files, cohort):
         if not (files.model / "model.json").exists():
             # A run may be continued on other slots than those it began with.
@@ -165,11 +166,7 @@ def run_command(
     from analysis.result import show_result
 
     console = Console()
-    try:
-        result = run(study, out=out, address=address, console=console)
-    except (KeyboardInterrupt, SystemExit):
-        console.print("Stopped. The same command continues the run.")
-        raise
+    result = run(study, out=out, address=address, console=console)
     show_result(result, console)
     if result.failed_trials:
         raise typer.Exit(errors.SOME_TRIALS_FAILED)
@@ -259,6 +256,8 @@ def phantom_command(
     """Draw a cohort of invented patients whose truth is known (truth.json)."""
     from cohort.phantom import draw_phantom
 
+    if (out / "cohort.csv").exists():
+        raise RefusedError(str(out / "cohort.csv"), "exists already", "Give another folder")
     with _progress(Console()) as progress:
         task = progress.add_task("drawing patients", total=patients)
 
@@ -446,6 +445,10 @@ def main() -> None:
     except UserError as error:
         sys.stderr.write(f"polartune: {error}\n")
         sys.exit(error.exit_code)
+    except SystemExit as stop:
+        if stop.code in {errors.INTERRUPTED, errors.TERMINATED}:
+            sys.stderr.write("polartune: stopped. The same command goes on from here.\n")
+        raise
 
 
 if __name__ == "__main__":

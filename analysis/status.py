@@ -31,7 +31,7 @@ def show_status(run: RunFiles, console: Console) -> None:
     working = ", a driver is at work" if is_driven(run) else ""
     console.print(f"[bold]{study.name}[/]: {len(trials)} of {asked} trials asked{working}")
     if trials:
-        console.print(_trial_table(trials))
+        console.print(_trial_table(trials, driven=bool(working)))
     console.print(_step_table(run, trials, asked))
     if run.best.exists():
         best = read_json(run.best, "best")
@@ -41,7 +41,7 @@ def show_status(run: RunFiles, console: Console) -> None:
         )
 
 
-def _trial_table(trials: list[TrialRecord]) -> Table:
+def _trial_table(trials: list[TrialRecord], *, driven: bool) -> Table:
     ranked = sorted(trials, key=lambda trial: (not trial.is_complete, -_score(trial), trial.number))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("trial", "state", "epochs", "score"):
@@ -51,7 +51,7 @@ def _trial_table(trials: list[TrialRecord]) -> Table:
     for trial in ranked[:SHOWN]:
         values = (f"{value:.3g}" for value in trial.configuration.as_dict().values())
         score = f"{_score(trial):.3f}" if trial.epochs else ""
-        state = trial.state or "running"
+        state = trial.state or ("running" if driven else "interrupted")
         table.add_row(str(trial.number), state, str(len(trial.epochs)), score, *values)
     if len(ranked) > SHOWN:
         table.caption = f"{len(ranked) - SHOWN} more in trials.jsonl"

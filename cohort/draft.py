@@ -73,7 +73,10 @@ def draft_study(table_path: Path) -> str:
         raise InputError(str(table_path), problem, "Give the path of a cohort.csv") from None
     if "patient_id" not in table.columns:
         problem = f"needs a column patient_id, found {', '.join(table.columns[:6])}"
-        raise InputError(table_path.name, problem, "Add one unique value a row")
+        remedy = "Rename the column that names the patient; it has one unique value a row"
+        if len(table.columns) == 1 and ";" in table.columns[0]:
+            remedy = "Save the table with commas between the columns"
+        raise InputError(table_path.name, problem, remedy)
     found = recognise(table)
     if not found.inputs:
         raise InputError(

@@ -29,7 +29,8 @@ class UserError(Exception):
         self.where = where
         self.problem = problem
         self.remedy = remedy
-        super().__init__(f"{where}: {problem}." + (f" {remedy}." if remedy else ""))
+        ending = "" if remedy.endswith("?") else "."
+        super().__init__(f"{where}: {problem}." + (f" {remedy}{ending}" if remedy else ""))
 
     def __reduce__(self) -> tuple[type[UserError], tuple[str, str, str]]:
         """Keep the three parts when the error travels between processes."""
@@ -56,4 +57,4 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     """Return ``did you mean 'x'`` for the closest valid name, else the list of valid names."""
     names = sorted(valid)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"Did you mean '{close[0]}'" if close else f"Use one of: {', '.join(names)}"
+    return f"Did you mean '{close[0]}'?" if close else f"Use one of: {', '.join(names)}"
