@@ -38,15 +38,16 @@ def answer(metrics: Mapping[str, Any]) -> str:
     Args:
         metrics: the content of metrics.json.
     """
-    auc = metrics["model"]["auc"]
+    auc, exploratory = metrics["model"]["auc"], why_exploratory(metrics)
     target, maps = metrics["target"].replace("_", " "), " + ".join(metrics["inputs"])
+    start, sealed = "", " that no earlier step had seen"
+    if exploratory:
+        start, sealed = f"Exploratory ({exploratory}): ", ""
     sentence = (
-        f"On {metrics['n']} test patients ({metrics['positives']} positive) that no earlier step "
-        f"had seen, the model predicted {target} from {maps} maps with an AUC of "
-        f"{number(auc['estimate'])} ({_said(auc['intervals'][LOGIT_DELONG], metrics)})"
+        f"{start}On {metrics['n']} test patients ({metrics['positives']} positive){sealed}, "
+        f"the model predicted {target} from {maps} maps with an AUC of {number(auc['estimate'])} "
+        f"({_said(auc['intervals'][LOGIT_DELONG], metrics, ', logit-DeLong')})"
     )
-    if metrics["exploratory"]:
-        sentence = f"Exploratory (opening {metrics['openings']} of this test set): {sentence}"
     if "skipped" in metrics["baselines"]:
         return sentence + "; there is no regression on segments to compare it with."
     name = metrics["primary_comparison"]
@@ -54,15 +55,30 @@ def answer(metrics: Mapping[str, Any]) -> str:
     return sentence + (
         f"; logistic regression on the segment values reached {number(baseline['estimate'])} "
         f"({_said(baseline['intervals'][LOGIT_DELONG], metrics)}), a difference of "
-        f"{number(difference['estimate'])} ({_said(difference['intervals'][PERCENTILE], metrics)})."
+        f"{number(difference['estimate'])} "
+        f"({_said(difference['intervals'][PERCENTILE], metrics, ', bootstrap')})."
     )
 
 
-def _said(interval: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+def why_exploratory(metrics: Mapping[str, Any]) -> str:
+    """Return which openings came before this result's, as a phrase; empty if none did."""
+    if not metrics["exploratory"]:
+        return ""
+    phrases = []
+    if metrics["openings"] > 1:
+        phrases.append(f"opening {metrics['openings']} of this test set")
+    elsewhere = metrics["openings_of_other_splits"]
+    if elsewhere:
+        times = "once" if elsewhere == 1 else f"{elsewhere} times"
+        phrases.append(f"outcomes opened {times} under other splits")
+    return "; ".join(phrases)
+
+
+def _said(interval: Mapping[str, Any], metrics: Mapping[str, Any], method: str = "") -> str:
     level = f"{100 * metrics['confidence']:g}{SPACE}% interval"
     if interval["low"] is None or interval["degenerate"]:
         return f"no usable {level}"
-    return f"{level} {limits(interval)}"
+    return f"{level} {limits(interval)}{method}"
 
 
 def meaning(metrics: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from analysis.bootstrap import auc_of
-from analysis.metrics import YOUDEN, youden_threshold
+from analysis.metrics import YOUDEN, probability_of, youden_threshold
 from cohort.segments import segment_columns
 
 UNPENALISED = "logistic_unpenalised"
@@ -71,11 +71,11 @@ def concatenate_segments(segments: Mapping[str, np.ndarray], inputs: Sequence[st
 
 
 def predict_baseline(description: Mapping[str, Any], features: np.ndarray) -> np.ndarray:
-    """Return probabilities, (n,), from a frozen description; missing values become the mean."""
+    """Return log odds, (n,), from a frozen description; missing values become the mean."""
     means, sds = np.asarray(description["means"]), np.asarray(description["sds"])
     standardised = _standardise(features, means, sds)
-    logit = standardised @ np.asarray(description["coefficients"]) + description["intercept"]
-    return np.asarray(0.5 * (1 + np.tanh(logit / 2)), dtype=np.float64)
+    linear = standardised @ np.asarray(description["coefficients"]) + description["intercept"]
+    return np.asarray(linear, dtype=np.float64)
 
 
 def _tune(features: np.ndarray, positive: np.ndarray, folds: np.ndarray) -> float:
@@ -97,24 +97,24 @@ def _describe(
         "n": len(positive),
         "fold_auc": fold_auc,
         "auc": float(np.mean(fold_auc)),
-        YOUDEN: youden_threshold(positive, out_of_fold),
+        YOUDEN: youden_threshold(positive, probability_of(out_of_fold)),
     }
 
 
 def _out_of_fold(
     features: np.ndarray, positive: np.ndarray, folds: np.ndarray, inverse_penalty: float
 ) -> np.ndarray:
-    """Return each patient's probability from the fold whose training left that patient out."""
-    probability = np.empty(len(positive))
+    """Return each patient's log odds from the fold whose training left that patient out."""
+    log_odds = np.empty(len(positive))
     for fold in np.unique(folds):
         held_out = folds == fold
         model = _fit(features[~held_out], positive[~held_out], inverse_penalty)
-        probability[held_out] = predict_baseline(model, features[held_out])
-    return probability
+        log_odds[held_out] = predict_baseline(model, features[held_out])
+    return log_odds
 
 
-def _fold_aucs(probability: np.ndarray, positive: np.ndarray, folds: np.ndarray) -> list[float]:
-    return [auc_of(positive[folds == f], probability[folds == f]) for f in np.unique(folds)]
+def _fold_aucs(log_odds: np.ndarray, positive: np.ndarray, folds: np.ndarray) -> list[float]:
+    return [auc_of(positive[folds == f], log_odds[folds == f]) for f in np.unique(folds)]
 
 
 def _fit(features: np.ndarray, positive: np.ndarray, inverse_penalty: float) -> dict[str, Any]:

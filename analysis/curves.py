@@ -12,7 +12,7 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 from analysis.bootstrap import clopper_pearson_interval
-from analysis.metrics import probability_of
+from analysis.metrics import log_odds_of, probability_of
 from spaces.trial_log import TrialRecord
 
 BINS = 10
@@ -82,16 +82,16 @@ def calibrate(positive: np.ndarray, logits: np.ndarray, confidence: float) -> Ca
 
     Cox 1958 (10.1093/biomet/45.3-4.562).
     """
-    logit = (logits[:, 1] - logits[:, 0]).astype(np.float64)
+    logit = log_odds_of(logits)
     fitted = LogisticRegression(C=np.inf, max_iter=2000).fit(logit[:, None], positive)
     slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
     design = np.stack([np.ones_like(logit), logit], axis=1)
-    chance = probability_of(np.stack([np.zeros_like(logit), intercept + slope * logit], axis=1))
+    chance = probability_of(intercept + slope * logit)
     information = design.T @ (design * (chance * (1 - chance))[:, None])
     errors = np.sqrt(np.diag(np.linalg.pinv(information)))
     intercept_width, slope_width = stats.norm.ppf((1 + confidence) / 2) * errors
     return Calibration(
-        bins=_bins(positive, probability_of(logits), confidence),
+        bins=_bins(positive, probability_of(logit), confidence),
         slope=slope,
         slope_limits=(float(slope - slope_width), float(slope + slope_width)),
         intercept=intercept,

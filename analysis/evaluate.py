@@ -21,11 +21,17 @@ from analysis.metrics import (
     YOUDEN,
     compare_aucs,
     describe_classifier,
+    log_odds_of,
     no_information_rate,
-    probability_of,
 )
 from cohort.patients import Patients
-from cohort.sealed import Opening, open_outcomes, openings, sealed_images
+from cohort.sealed import (
+    Opening,
+    open_outcomes,
+    openings,
+    openings_of_other_splits,
+    sealed_images,
+)
 from cohort.table import Cohort
 from spaces.errors import InputError
 from spaces.run_files import RunFiles, read_json, sha256_of, write_json
@@ -49,11 +55,13 @@ def evaluate(run: RunFiles, cohort: Cohort) -> Metrics:
 
     First everything is frozen (test/frozen.json); then the outcomes are joined and the opening is
     recorded beside the cohort; test/metrics.json and metrics.csv are written last. If they exist
-    for the same frozen files nothing is opened again.
+    for the same frozen files nothing is opened again. The result is exploratory when outcomes of
+    this cohort were opened before, of this test set or under another split.
 
     Raises:
         InputError: a step before this one is missing, or the labelled test patients are of one
             class.
+        RefusedError: a test prediction is not finite; nothing is opened then.
     """
     study = read_study(run.study)
     frozen = freeze(run, study, cohort, sealed_images(cohort, study, run.root))
@@ -64,11 +72,13 @@ def evaluate(run: RunFiles, cohort: Cohort) -> Metrics:
             return Metrics(content)
     outcomes = open_outcomes(cohort, study, run.root, run=study.name, frozen_sha256=digest)
     opened = len(openings(cohort, study, run.root))
+    elsewhere = len(openings_of_other_splits(cohort, study, run.root))
     content = {
         "study": study.name,
         "frozen_sha256": digest,
         "openings": opened,
-        "exploratory": opened > 1,
+        "openings_of_other_splits": elsewhere,
+        "exploratory": opened > 1 or elsewhere > 0,
         **_measure(run, study, frozen, outcomes),
     }
     write_table(run.metrics.with_suffix(".csv"), content)
@@ -79,6 +89,11 @@ def evaluate(run: RunFiles, cohort: Cohort) -> Metrics:
 def list_openings(run: RunFiles, cohort: Cohort) -> list[Opening]:
     """Return every opening of this test set so far, by whichever run."""
     return openings(cohort, read_study(run.study), run.root)
+
+
+def list_openings_of_other_splits(run: RunFiles, cohort: Cohort) -> list[Opening]:
+    """Return every opening of this cohort's outcomes under another split, by whichever run."""
+    return openings_of_other_splits(cohort, read_study(run.study), run.root)
 
 
 def _measure(
@@ -94,13 +109,13 @@ def _measure(
     generator = np.random.default_rng(study.seed)
     resamples = draw_resamples(positive, settings.bootstraps, generator=generator)
     logits, segments = read_predictions(run.predictions)
-    model = probability_of(logits)[known]
+    model = log_odds_of(logits)[known]
     described = describe_classifier(
         positive, model, frozen["thresholds"], resamples, settings.confidence
     )
     baselines = read_json(run.test / BASELINES, "baselines")
-    probabilities = {MODEL: model, **_predict_baselines(baselines, outcomes)}
-    write_roc(run.test / ROC, positive, probabilities)
+    log_odds = {MODEL: model, **_predict_baselines(baselines, outcomes)}
+    write_roc(run.test / ROC, positive, log_odds)
     return {
         "target": study.cohort.target,
         "inputs": list(study.cohort.inputs),
@@ -114,16 +129,14 @@ def _measure(
         "redrawn": resamples.redrawn,
         "seed": study.seed,
         MODEL: described,
-        **_compare_with_baselines(
-            baselines, positive, probabilities, resamples, settings.confidence
-        ),
+        **_compare_with_baselines(baselines, positive, log_odds, resamples, settings.confidence),
         "segments": _measure_segments(run, study, outcomes, segments, resamples),
         "development": frozen["development"],
     }
 
 
 def _predict_baselines(baselines: Mapping[str, Any], outcomes: Patients) -> dict[str, np.ndarray]:
-    """Return the labelled patients' probabilities from each frozen regression, if there are any."""
+    """Return the labelled patients' log odds from each frozen regression, if there are any."""
     if "skipped" in baselines:
         return {}
     known = np.isfinite(outcomes.target)
@@ -134,7 +147,7 @@ def _predict_baselines(baselines: Mapping[str, Any], outcomes: Patients) -> dict
 def _compare_with_baselines(
     baselines: Mapping[str, Any],
     positive: np.ndarray,
-    probabilities: Mapping[str, np.ndarray],
+    log_odds: Mapping[str, np.ndarray],
     resamples: Resamples,
     confidence: float,
 ) -> dict[str, Any]:
@@ -143,9 +156,9 @@ def _compare_with_baselines(
         return {"baselines": {"skipped": baselines["skipped"]}, "differences": {}}
     measured, differences = {}, {}
     for name, description in baselines["models"].items():
-        its, thresholds = probabilities[name], {HALF: 0.5, YOUDEN: description[YOUDEN]}
+        its, thresholds = log_odds[name], {HALF: 0.5, YOUDEN: description[YOUDEN]}
         measured[name] = describe_classifier(positive, its, thresholds, resamples, confidence)
-        differences[name] = compare_aucs(positive, probabilities[MODEL], its, resamples, confidence)
+        differences[name] = compare_aucs(positive, log_odds[MODEL], its, resamples, confidence)
     return {"baselines": measured, "differences": differences, "primary_comparison": L2}
 
 

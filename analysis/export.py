@@ -6,7 +6,7 @@ import posixpath
 from typing import Any
 
 from analysis.choice import Choice, Selection
-from spaces.run_files import RunFiles, write_json, write_text
+from spaces.run_files import RunFiles, read_json, write_json, write_text
 from spaces.study import Evidence, Study, WeightsFile, fixed_study
 from spaces.trial_log import TrialRecord
 
@@ -68,6 +68,13 @@ def one_folder_deeper(study: Study) -> Study:
         weights = network.weights.model_copy(update={"file": _up(network.weights.file)})
         network = network.model_copy(update={"weights": weights})
     return study.model_copy(update={"cohort": cohort, "bank": bank, "network": network})
+
+
+def advise_another(run: RunFiles) -> str:
+    """Return what to do about a choice that cannot be used: the best other one, if there is any."""
+    other = run.ranked_study(2 if read_json(run.best, "best")["rank"] == 1 else 1)
+    command = f": polartune run {other}" if other.exists() else ""
+    return f"Select another configuration{command}"
 
 
 def describe_selection(study: Study, selection: Selection, *, split_sha256: str) -> dict[str, Any]:

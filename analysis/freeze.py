@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 
 from analysis.baselines import fit_baselines
 from analysis.bootstrap import auc_of
-from analysis.metrics import HALF, YOUDEN, probability_of, youden_threshold
+from analysis.choice import BEST
+from analysis.export import advise_another
+from analysis.metrics import HALF, YOUDEN, log_odds_of, probability_of, youden_threshold
 from analysis.optimism import BOOTSTRAPS, corrected_score, read_scores
 from cohort.segments import segment_columns
 from cohort.table import Cohort
-from spaces.errors import InputError
+from spaces.errors import InputError, RefusedError
 from spaces.run_files import (
     RunFiles,
     check_format,
@@ -53,6 +55,7 @@ def freeze(
 
     Raises:
         InputError: nothing was selected or retrained yet.
+        RefusedError: a test prediction is not finite.
     """
     best = read_json(run.best, "best")
     if not (run.model / "model.json").exists():
@@ -65,6 +68,7 @@ def freeze(
     write_json(run.test / BASELINES, "baselines", baselines)
     if not _are_predicted(run, sources):
         _predict(run, cohort.split.test, images)
+    _check_finite(run)
     logits = read_out_of_fold(run.out_of_fold_of(best["trial"]), best["oof_sha256"])
     described = _describe_development(run, study, cohort, best, logits[best["epochs"] - 1])
     results = (run.test / BASELINES, run.predictions)
@@ -127,7 +131,7 @@ def _predict(run: RunFiles, patients: Sequence[str], images: Mapping[str, Sequen
         "patient": list(patients),
         "logit_negative": prediction.logits[:, 0],
         "logit_positive": prediction.logits[:, 1],
-        "probability": probability_of(prediction.logits),
+        "probability": probability_of(log_odds_of(prediction.logits)),
     }
     if prediction.segments is not None:
         columns |= dict(zip(SEGMENT_COLUMNS, prediction.segments.T, strict=True))
@@ -136,15 +140,32 @@ def _predict(run: RunFiles, patients: Sequence[str], images: Mapping[str, Sequen
         pq.write_table(table, partial)
 
 
+def _check_finite(run: RunFiles) -> None:
+    """Refuse predictions that nothing can be measured on, while the test set is still sealed."""
+    logits, segments = read_predictions(run.predictions)
+    outputs = logits if segments is None else np.concatenate([logits, segments], axis=1)
+    broken = int((~np.isfinite(outputs)).any(axis=1).sum())
+    if broken:
+        raise RefusedError(
+            str(run.predictions),
+            f"{broken} of {len(outputs)} test predictions are not finite: the model diverged",
+            advise_another(run),
+        )
+
+
 def _describe_development(
     run: RunFiles, study: Study, cohort: Cohort, best: Mapping[str, Any], logits: np.ndarray
 ) -> dict[str, Any]:
-    """Return the cross-validated score, its bias-corrected value and the Youden threshold."""
+    """Return the cross-validated score, its bias-corrected value and the Youden threshold.
+
+    The correction is that of taking the highest score; any other choice has none (null).
+    """
     target, folds = cohort.development.target, cohort.split.folds
     known = np.isfinite(target)
-    positive, probability = target[known] == 1, probability_of(logits)[known]
-    corrected = best["score"]
-    if not study.is_fixed:
+    positive, log_odds = target[known] == 1, log_odds_of(logits)[known]
+    is_maximum = not study.is_fixed and best["primary"] == BEST
+    corrected = float("nan")
+    if is_maximum:
         corrected = corrected_score(
             read_scores(run, read_trials(run.trials), known),
             positive,
@@ -159,7 +180,7 @@ def _describe_development(
         "score": best["score"],
         "score_sd": best["score_sd"],
         "bias_corrected_score": corrected if np.isfinite(corrected) else None,
-        "bootstraps": 0 if study.is_fixed else BOOTSTRAPS,
-        "pooled_auc": auc_of(positive, probability),
-        YOUDEN: youden_threshold(positive, probability),
+        "bootstraps": BOOTSTRAPS if is_maximum else 0,
+        "pooled_auc": auc_of(positive, log_odds),
+        YOUDEN: youden_threshold(positive, probability_of(log_odds)),
     }

@@ -38,9 +38,9 @@ def write_table(path: Path, metrics: Mapping[str, Any]) -> None:
     write_csv(path, pd.DataFrame(rows))
 
 
-def write_roc(path: Path, positive: np.ndarray, scores: Mapping[str, np.ndarray]) -> None:
+def write_roc(path: Path, positive: np.ndarray, log_odds: Mapping[str, np.ndarray]) -> None:
     """Write the ROC curve of each classifier; aggregated rates, no patient."""
-    curves = [roc_points(positive, score).assign(classifier=name) for name, score in scores.items()]
+    curves = [roc_points(positive, its).assign(classifier=name) for name, its in log_odds.items()]
     write_csv(path, pd.concat(curves))
 
 

@@ -27,10 +27,21 @@ YOUDEN = "youden"
 PROPORTIONS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv", "npv")
 
 
-def probability_of(logits: np.ndarray) -> np.ndarray:
-    """Return the probability of the positive class from (n, 2) logits (negative, positive)."""
-    difference = logits[:, 1].astype(np.float64) - logits[:, 0].astype(np.float64)
-    return np.asarray(0.5 * (1 + np.tanh(difference / 2)), dtype=np.float64)
+def log_odds_of(logits: np.ndarray) -> np.ndarray:
+    """Return the log odds of the positive class, float64 (n,), from (n, 2) logits.
+
+    Patients are ranked by them: beyond about 37 every probability is the same 1.
+    """
+    return np.asarray(logits[:, 1].astype(np.float64) - logits[:, 0].astype(np.float64))
+
+
+def probability_of(log_odds: np.ndarray) -> np.ndarray:
+    """Return the probability of the positive class, float64 (n,), from its log odds (n,).
+
+    >>> probability_of(np.array([0.0, 38.0]))
+    array([0.5, 1. ])
+    """
+    return np.asarray(0.5 * (1 + np.tanh(log_odds / 2)), dtype=np.float64)
 
 
 def youden_threshold(positive: np.ndarray, probability: np.ndarray) -> float:
@@ -49,17 +60,19 @@ def youden_threshold(positive: np.ndarray, probability: np.ndarray) -> float:
 
 def describe_classifier(
     positive: np.ndarray,
-    probability: np.ndarray,
+    log_odds: np.ndarray,
     thresholds: Mapping[str, float],
     resamples: Resamples,
     confidence: float,
 ) -> dict[str, Any]:
     """Return AUC, Brier score and the metrics at each threshold, all with intervals.
 
+    The AUC ranks by the log odds; everything else judges the probabilities.
+
     Args:
         positive: bool, (n,).
-        probability: float in [0, 1], (n,).
-        thresholds: by name; a patient is called positive from the threshold on.
+        log_odds: float, (n,), of being positive.
+        thresholds: probabilities by name; a patient is called positive from the threshold on.
         resamples: of these n patients.
         confidence: for example .95.
 
@@ -67,8 +80,9 @@ def describe_classifier(
         ``{"auc": Estimate, "brier": Estimate, "thresholds": {name: {"threshold", "counts",
         metric: Estimate}}}``.
     """
+    probability = probability_of(log_odds)
     return {
-        "auc": _describe_auc(positive, probability, resamples, confidence),
+        "auc": _describe_auc(positive, log_odds, resamples, confidence),
         "brier": _describe_brier(positive, probability, resamples, confidence),
         "thresholds": {
             name: _describe_calls(positive, probability >= threshold, resamples, confidence)
@@ -85,7 +99,15 @@ def compare_aucs(
     resamples: Resamples,
     confidence: float,
 ) -> Estimate:
-    """Return AUC(first) - AUC(second) with intervals; both are seen on the same resamples."""
+    """Return AUC(first) - AUC(second) with intervals; both are seen on the same resamples.
+
+    Args:
+        positive: bool, (n,).
+        first: float, (n,), log odds.
+        second: float, (n,), log odds.
+        resamples: of these n patients.
+        confidence: for example .95.
+    """
 
     def difference(counts: np.ndarray) -> np.ndarray:
         of_first = weighted_auc(positive, first, counts)

@@ -15,6 +15,7 @@ from analysis.bootstrap import BCA, LOGIT_DELONG, PERCENTILE
 from analysis.curves import calibrate, learning_curves, trial_table
 from analysis.figures import Figure
 from analysis.metric_tables import MODEL, ROC, roc_points, write_csv
+from analysis.metrics import log_odds_of
 from cohort.table import Cohort
 from spaces.parameters import Range
 from spaces.run_files import RunFiles, read_out_of_fold
@@ -41,7 +42,7 @@ def draw_test(
         regression = rates[rates["classifier"] == L2]
         curves.append((f"regression, test, n = {n}", figures.ORANGE, "--", regression))
         shown.append(("logistic\nregression", metrics["baselines"][L2]["auc"]))
-    development = roc_points(positive, logits[:, 1] - logits[:, 0])
+    development = roc_points(positive, log_odds_of(logits))
     curves.append((f"model, out-of-fold, n = {len(positive)}", figures.GREY, ":", development))
     found = [
         Figure(

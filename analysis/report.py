@@ -9,10 +9,10 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis.answer import answer, limits, meaning, number
+from analysis.answer import answer, limits, meaning, number, why_exploratory
 from analysis.baselines import LABELS
 from analysis.bootstrap import CLOPPER_PEARSON
-from analysis.evaluate import list_openings
+from analysis.evaluate import list_openings, list_openings_of_other_splits
 from analysis.metrics import HALF, PROPORTIONS, YOUDEN
 from analysis.panels import METHODS, draw_calibration, draw_search, draw_test
 from cohort.table import Cohort
@@ -98,6 +98,7 @@ def render(run: RunFiles, cohort: Cohort, found: Findings) -> str:
         parameters=_parameters(found.study, found.best) if found.best else [],
         shown_trials=SHOWN_TRIALS,
         openings=list_openings(run, cohort),
+        openings_of_other_splits=list_openings_of_other_splits(run, cohort),
         test_figures=draw_test(run, cohort, found.best, found.metrics),
         calibration_figures=draw_calibration(run, cohort, found.study, found.best),
         search_figures=draw_search(run, found.study, found.trials, found.best),
@@ -144,7 +145,7 @@ def _flags(found: Findings, cohort: Cohort) -> list[str]:
     if found.metrics is None:
         flags.append("test set not evaluated by this run")
     elif found.metrics["exploratory"]:
-        flags.append(f"exploratory: opening {found.metrics['openings']} of this test set")
+        flags.append(f"exploratory: {why_exploratory(found.metrics)}")
     if found.study.network.weights == "random":
         flags.append("random trunk: the network was not pretrained")
     if found.best and any("Under-searched" in text for text in found.best["warnings"]):

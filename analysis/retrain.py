@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.export import advise_another
+from spaces.errors import InputError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles, read_json, read_out_of_fold, sha256_of, write_json
 from spaces.study import read_study
+
+if TYPE_CHECKING:
+    from trainable.lockstep import CrossValidation, EpochReport
 
 # Runs an importable function once for each tuple of arguments, wherever there is room.
 RunOnSlots = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], list[Any]]
@@ -29,6 +34,9 @@ def retrain(run: RunFiles, run_on_slots: RunOnSlots, device: str) -> dict[str, A
         run: a run on which ``select`` was done.
         run_on_slots: runs functions with the resources of a trial.
         device: ``cpu`` or ``cuda``.
+
+    Raises:
+        InputError: the training diverged.
     """
     best = read_json(run.best, "best")
     chosen = {name: best[name] for name in ("trial", "configuration", "epochs", "oof_sha256")}
@@ -62,8 +70,7 @@ def _train_folds(root: str, device: str, chosen: dict[str, Any]) -> dict[str, An
     run = RunFiles(Path(root))
     problem = open_problem(root, device)
     validation = problem.cross_validation(Configuration.from_mapping(chosen["configuration"]))
-    for _ in range(chosen["epochs"]):
-        report = validation.advance()
+    report = _train(run, validation, chosen["epochs"], "a fold model")
     searched = read_out_of_fold(run.out_of_fold_of(chosen["trial"]), chosen["oof_sha256"])
     difference = np.abs(searched[chosen["epochs"] - 1] - report.logits)
     for training in validation.trainings:
@@ -85,8 +92,7 @@ def _train_final(root: str, device: str, chosen: dict[str, Any]) -> dict[str, An
     study = read_study(run.study)
     problem = open_problem(root, device)
     loop = problem.development_training(Configuration.from_mapping(chosen["configuration"]))
-    for _ in range(chosen["epochs"]):
-        loop.advance()
+    _train(run, loop, chosen["epochs"], "the development-set model")
     training = loop.trainings[0]
     digest = save_weights(run.model, problem.trained_state(training.head))
     scale = training.scale
@@ -107,6 +113,23 @@ def _train_final(root: str, device: str, chosen: dict[str, Any]) -> dict[str, An
         "precision": str(problem.dtype).removeprefix("torch."),
         "trunk_sha256": problem.trunk_sha256,
     }
+
+
+def _train(run: RunFiles, loop: CrossValidation, epochs: int, what: str) -> EpochReport:
+    """Train ``epochs`` epochs; return the last one's report.
+
+    Raises:
+        InputError: a loss is infinite or not a number.
+    """
+    for _ in range(epochs):
+        report = loop.advance()
+        if not report.finite:
+            raise InputError(
+                "retrain",
+                f"{what} diverged (non-finite loss at epoch {report.epoch})",
+                advise_another(run),
+            )
+    return report
 
 
 def _finished(run: RunFiles, chosen: dict[str, Any]) -> dict[str, Any] | None:

@@ -34,7 +34,8 @@ class Opening:
         run: the run that read them.
         frozen_sha256: digest of what that run had frozen before.
         test_sha256: names the test set: digest of its sorted patient hashes.
-        count: 1 for the first opening of this test set; from 2 on a result is exploratory.
+        count: 1 for the first opening of this test set. A result is exploratory from 2 on, and
+            after any opening of the cohort under another split.
     """
 
     when: str
@@ -90,7 +91,22 @@ def openings(cohort: Cohort, study: Study, folder: Path) -> list[Opening]:
     Raises:
         RefusedError: the ledger is damaged.
     """
-    return _read_ledger(ledger_path(study, folder), cohort.split.test_sha256)
+    test_sha256 = cohort.split.test_sha256
+    ledger = _read_ledger(ledger_path(study, folder))
+    return [opening for opening in ledger if opening.test_sha256 == test_sha256]
+
+
+def openings_of_other_splits(cohort: Cohort, study: Study, folder: Path) -> list[Opening]:
+    """Return the openings of this cohort's outcomes as other test sets, the first one first.
+
+    Whoever splits anew after an opening has seen outcomes, though not of all these patients.
+
+    Raises:
+        RefusedError: the ledger is damaged.
+    """
+    test_sha256 = cohort.split.test_sha256
+    ledger = _read_ledger(ledger_path(study, folder))
+    return [opening for opening in ledger if opening.test_sha256 != test_sha256]
 
 
 def _test_patients(cohort: Cohort, study: Study, folder: Path) -> Patients:
@@ -115,13 +131,13 @@ def _check_unchanged(cohort: Cohort, path: Path, found: str) -> None:
 def _enter(cohort: Cohort, study: Study, folder: Path, *, run: str, frozen_sha256: str) -> None:
     path = ledger_path(study, folder)
     with FileLock(path.with_suffix(".lock"), mode=0o600):
-        test_sha256 = cohort.split.test_sha256
+        before = len(openings(cohort, study, folder))
         opening = Opening(
             when=datetime.now(UTC).isoformat(timespec="seconds"),
             run=run,
             frozen_sha256=frozen_sha256,
-            test_sha256=test_sha256,
-            count=len(_read_ledger(path, test_sha256)) + 1,
+            test_sha256=cohort.split.test_sha256,
+            count=before + 1,
         )
         lines = [asdict(opening)]
         if not path.exists() or not path.stat().st_size:
@@ -132,8 +148,8 @@ def _enter(cohort: Cohort, study: Study, folder: Path, *, run: str, frozen_sha25
             os.fsync(file.fileno())
 
 
-def _read_ledger(path: Path, test_sha256: str) -> list[Opening]:
-    """Return the openings of one test set.
+def _read_ledger(path: Path) -> list[Opening]:
+    """Return the openings of every test set of the cohort.
 
     A damaged line is refused, the last one too: it may stand for outcomes that somebody has seen.
     """
@@ -146,13 +162,11 @@ def _read_ledger(path: Path, test_sha256: str) -> list[Opening]:
             if at == 1:
                 check_format(path, entry.get("format"), "openings")
                 continue
-            opening = Opening(**entry)
+            found.append(Opening(**entry))
         except (ValueError, TypeError, AttributeError):
             raise RefusedError(
                 f"{path.name}:{at}",
                 "a damaged line of the ledger of openings",
                 "Restore the file from a copy",
             ) from None
-        if opening.test_sha256 == test_sha256:
-            found.append(opening)
     return found

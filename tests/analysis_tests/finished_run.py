@@ -86,7 +86,7 @@ def record_trial(
     epochs: int = EPOCHS,
     state: str = "complete",
 ) -> None:
-    """Log one trial whose logits carry the target with a skill that grows with the epochs."""
+    """Log one trial whose skill grows with the epochs; in a full trial's last one it forgets."""
     generator = np.random.default_rng([1, number])
     target = np.nan_to_num(cohort.development.target, nan=0.5)
     folds, n = cohort.split.folds, len(target)
@@ -97,7 +97,8 @@ def record_trial(
     means = []
     record = TrialRecord(number, configuration, "tpe", state=state)
     for e in range(epochs):
-        logits[e, :, 1] = skill * (e + 1) / EPOCHS * 2 * (target - 0.5) + noise
+        learnt = skill * (e + 1) / EPOCHS if e + 1 < EPOCHS else 0.0
+        logits[e, :, 1] = learnt * 2 * (target - 0.5) + noise
         known = np.isfinite(cohort.development.target)
         aucs = tuple(
             _auc(target[known & (folds == f)] == 1, logits[e, known & (folds == f), 1])
@@ -186,7 +187,7 @@ def add_model(run: Run) -> None:
 def fake_loading(run: Run, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Stand in for ``trainable.model``, which needs torch, with a model that knows the labels."""
     table = pd.read_csv(run.csv).set_index("reserve")
-    calls = SimpleNamespace(predicted=0)
+    calls = SimpleNamespace(predicted=0, scale=1.0)
 
     def predict(images: dict[str, tuple[Path, ...]]) -> SimpleNamespace:
         calls.predicted += 1
@@ -194,7 +195,7 @@ def fake_loading(run: Run, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         generator = np.random.default_rng(6)
         truth = rows["impaired"].fillna(0.5).to_numpy(dtype=float)
         logits = np.zeros((len(rows), 2), dtype=np.float32)
-        logits[:, 1] = 2 * (truth - 0.5) + generator.normal(size=len(rows))
+        logits[:, 1] = calls.scale * (2 * (truth - 0.5) + generator.normal(size=len(rows)))
         values = None
         if "mfr_01" in rows:
             values = rows[segment_columns("mfr")].fillna(2.5).to_numpy(dtype=np.float32) + 0.1

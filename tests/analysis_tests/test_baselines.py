@@ -8,7 +8,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from analysis.baselines import L2, UNPENALISED, fit_baselines, predict_baseline
+from analysis.baselines import (
+    INVERSE_PENALTIES,
+    L2,
+    UNPENALISED,
+    fit_baselines,
+    predict_baseline,
+)
+from analysis.bootstrap import auc_of
+from analysis.metrics import probability_of
 
 N = 200
 GENERATOR = np.random.default_rng(0)
@@ -23,7 +31,46 @@ def test_the_frozen_regressions_predict_like_scikit_learn() -> None:
         c = np.inf if name == UNPENALISED else model["inverse_penalty"]
         pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=c, tol=1e-8, max_iter=9999))
         expected = pipeline.fit(REST, TARGET).predict_proba(REST)[:, 1]
-        np.testing.assert_allclose(predict_baseline(model, REST), expected, atol=1e-3)
+        found = probability_of(predict_baseline(model, REST))
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def fold_aucs(features: np.ndarray, inverse_penalty: float) -> list[float]:
+    """Fold AUCs of scikit-learn's regression, standardised by each fold's training patients."""
+    found = []
+    for fold in range(5):
+        here = fold == FOLDS
+        regression = LogisticRegression(C=inverse_penalty, tol=1e-8, max_iter=9999)
+        pipeline = make_pipeline(StandardScaler(), regression)
+        pipeline.fit(features[~here], TARGET[~here])
+        score = pipeline.decision_function(features[here])
+        found.append(auc_of(TARGET[here] == 1, score))
+    return found
+
+
+def test_the_penalty_is_the_one_with_the_highest_mean_fold_auc() -> None:
+    means = [np.mean(fold_aucs(REST, c)) for c in INVERSE_PENALTIES]
+    model = fit_baselines({"rest": REST}, ["rest"], TARGET, FOLDS)["models"][L2]
+    chosen = INVERSE_PENALTIES.index(model["inverse_penalty"])
+    assert means[chosen] == pytest.approx(max(means), abs=1e-3)
+    assert model["auc"] == pytest.approx(max(means), abs=1e-3)
+    assert max(means) > min(means) + 0.02
+
+
+def test_out_of_fold_patients_are_standardised_by_the_others() -> None:
+    # Were she counted, her value would shrink everybody's, and the penalty undo the segment.
+    outlier = REST.copy()
+    outlier[np.flatnonzero(FOLDS == 0)[0], 0] = 1e5
+    model = fit_baselines({"rest": outlier}, ["rest"], TARGET, FOLDS)["models"][L2]
+    expected = fold_aucs(outlier, model["inverse_penalty"])
+    assert model["fold_auc"] == pytest.approx(expected, abs=0.005)
+    assert model["fold_auc"][0] > 0.6
+
+
+def test_predictions_beyond_any_probability_are_still_told_apart() -> None:
+    one = {"means": [0.0], "sds": [1.0], "coefficients": [2.0], "intercept": -2.0}
+    found = predict_baseline(one, np.array([[20.0], [23.5], [-18.0], [-21.5]]))
+    assert found.tolist() == [38, 45, -38, -45]
 
 
 def test_stacked_inputs_are_concatenated_in_the_order_of_the_study() -> None:

@@ -1,6 +1,7 @@
 """The one look at the test set: frozen before, opened once, measured with intervals."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,19 +11,22 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from finished_run import Run, add_model, fake_loading
-from sklearn.metrics import roc_auc_score
+from finished_run import EPOCHS, Run, add_model, fake_loading
+from sklearn.metrics import brier_score_loss, roc_auc_score
 
 import analysis.evaluate as stage
+from analysis.answer import answer, why_exploratory
+from analysis.baselines import concatenate_segments, predict_baseline
 from analysis.evaluate import evaluate
 from analysis.freeze import freeze, read_predictions
-from analysis.metrics import probability_of
+from analysis.metrics import log_odds_of, probability_of
 from analysis.select import select
 from cohort.sealed import open_outcomes, openings, sealed_images
 from cohort.segments import segment_columns
 from cohort.table import read_cohort
-from spaces.errors import InputError
-from spaces.run_files import read_json, sha256_of
+from spaces.errors import InputError, RefusedError
+from spaces.run_files import read_json, read_out_of_fold, sha256_of
+from spaces.study import read_study
 
 
 @pytest.fixture
@@ -48,7 +52,7 @@ def test_the_test_auc_is_that_of_the_frozen_predictions_and_the_sealed_outcomes(
         judged.cohort, judged.study, judged.files.root, run="test", frozen_sha256=""
     )
     known = np.isfinite(outcomes.target)
-    expected = roc_auc_score(outcomes.target[known], probability_of(logits)[known])
+    expected = roc_auc_score(outcomes.target[known], log_odds_of(logits)[known])
     assert metrics["model"]["auc"]["estimate"] == pytest.approx(expected)
     assert metrics["n"] == known.sum()
     assert metrics["positives"] == outcomes.target[known].sum()
@@ -108,7 +112,68 @@ def test_another_model_is_another_opening_and_the_result_exploratory(
     again = evaluate(judged.files, judged.cohort)
     assert (again.content["openings"], again.content["exploratory"]) == (2, True)
     assert loading.predicted == 1
-    assert again.sentence.startswith("Exploratory (opening 2 of this test set)")
+    assert again.sentence.startswith("Exploratory (opening 2 of this test set): On ")
+    assert "had seen" not in again.sentence
+
+
+def test_another_split_of_a_cohort_whose_outcomes_were_opened_is_exploratory(
+    judged: Run, loading: SimpleNamespace
+) -> None:
+    first = read_json(judged.files.metrics, "metrics")
+    assert (first["openings_of_other_splits"], first["exploratory"]) == (0, False)
+    shutil.rmtree(judged.files.test)
+    judged.edit_study("folds: 5,", "folds: 5, seed: 99,")
+    other = read_cohort(judged.study, judged.files.root, verify_images=False)
+    again = evaluate(judged.files, other).content
+    assert (again["openings"], again["openings_of_other_splits"]) == (1, 1)
+    assert again["exploratory"]
+    assert answer(again).startswith("Exploratory (outcomes opened once under other splits): On ")
+
+
+def test_both_kinds_of_earlier_openings_are_named() -> None:
+    counts = {"exploratory": True, "openings": 3, "openings_of_other_splits": 2}
+    said = "opening 3 of this test set; outcomes opened 2 times under other splits"
+    assert why_exploratory(counts) == said
+
+
+def test_predictions_that_are_no_numbers_are_refused_before_the_opening(
+    run: Run, model: SimpleNamespace
+) -> None:
+    model.scale = np.nan
+    select(run.files)
+    for _ in range(2):
+        with pytest.raises(RefusedError, match=r"40 of 40 test predictions .*polartune run .*best"):
+            evaluate(run.files, run.cohort)
+    assert count_openings(run) == 0
+    assert not run.files.frozen.exists()
+
+
+def test_saturated_predictions_are_ranked_by_their_logits(run: Run, model: SimpleNamespace) -> None:
+    select(run.files)
+    expected = evaluate(run.files, run.cohort).content
+    curve = pd.read_csv(run.files.test / "roc.csv")
+    shutil.rmtree(run.files.test)
+    model.scale = 256.0
+    found = evaluate(run.files, run.cohort).content
+    assert (probability_of(log_odds_of(read_predictions(run.files.predictions)[0])) == 1).sum() > 2
+    assert found["model"]["auc"] == expected["model"]["auc"]
+    assert found["differences"] == expected["differences"]
+    assert found["model"]["brier"]["estimate"] > expected["model"]["brier"]["estimate"]
+    pd.testing.assert_frame_equal(pd.read_csv(run.files.test / "roc.csv"), curve)
+
+
+def test_the_regressions_are_judged_by_their_probabilities(judged: Run) -> None:
+    metrics = read_json(judged.files.metrics, "metrics")
+    frozen = read_json(judged.files.test / "baselines.json", "baselines")
+    outcomes = open_outcomes(
+        judged.cohort, judged.study, judged.files.root, run="test", frozen_sha256=""
+    )
+    known = np.isfinite(outcomes.target)
+    features = concatenate_segments(outcomes.baseline_segments, ["reserve"])[known]
+    for name, description in frozen["models"].items():
+        probability = probability_of(predict_baseline(description, features))
+        expected = brier_score_loss(outcomes.target[known], probability)
+        assert metrics["baselines"][name]["brier"]["estimate"] == pytest.approx(expected)
 
 
 def test_altered_predictions_are_made_again(judged: Run, loading: SimpleNamespace) -> None:
@@ -184,10 +249,38 @@ def test_the_roc_curve_integrates_to_the_auc(judged: Run) -> None:
         assert area == pytest.approx(described["auc"]["estimate"])
 
 
-def test_the_corrected_score_is_not_above_the_winners(judged: Run) -> None:
+def test_the_development_set_is_described_at_the_end_of_the_best_window(judged: Run) -> None:
     development = read_json(judged.files.metrics, "metrics")["development"]
+    best = read_json(judged.files.best, "best")
+    assert best["epochs"] == EPOCHS - 1
+    logits = read_out_of_fold(judged.files.out_of_fold_of(best["trial"]))[best["epochs"] - 1]
+    target = judged.cohort.development.target
+    known = np.isfinite(target)
+    expected = roc_auc_score(target[known], log_odds_of(logits)[known])
+    assert development["pooled_auc"] == pytest.approx(expected)
     assert development["n"] + development["missing"] == len(judged.cohort.development)
-    assert 0.4 < development["bias_corrected_score"] <= development["score"] + 0.02
+
+
+def test_the_corrected_score_is_below_the_winners(judged: Run) -> None:
+    development = read_json(judged.files.metrics, "metrics")["development"]
+    assert development["score"] - 0.1 < development["bias_corrected_score"] < development["score"]
+    assert development["bootstraps"] == 200
+
+
+def test_only_taking_the_highest_score_is_corrected(run: Run, model: SimpleNamespace) -> None:
+    run.edit_study("bootstraps: 200", "bootstraps: 200, selection: one_se")
+    select(run.files)
+    development = evaluate(run.files, run.cohort).content["development"]
+    assert (development["bias_corrected_score"], development["bootstraps"]) == (None, 0)
+
+
+def test_a_fixed_study_has_nothing_to_correct(run: Run, model: SimpleNamespace) -> None:
+    select(run.files)
+    run.files.study.write_bytes(run.files.best_study.read_bytes())
+    study = read_study(run.files.study)
+    images = sealed_images(run.cohort, study, run.files.root)
+    development = freeze(run.files, study, run.cohort, images)["development"]
+    assert (development["bias_corrected_score"], development["bootstraps"]) == (None, 0)
 
 
 def test_without_segments_the_baselines_are_skipped_with_a_reason(

@@ -11,6 +11,7 @@ from analysis.metrics import (
     PROPORTIONS,
     compare_aucs,
     describe_classifier,
+    log_odds_of,
     no_information_rate,
     probability_of,
     youden_threshold,
@@ -18,7 +19,8 @@ from analysis.metrics import (
 
 GENERATOR = np.random.default_rng(0)
 POSITIVE = GENERATOR.random(50) < 0.4
-PROBABILITY = np.clip(0.25 * POSITIVE + 0.7 * GENERATOR.random(50), 0, 1).round(2)
+PROBABILITY = np.clip(0.25 * POSITIVE + 0.7 * GENERATOR.random(50), 0.01, 1).round(2)
+LOG_ODDS = np.log(PROBABILITY / (1 - PROBABILITY))
 OTHER = np.clip(0.1 * POSITIVE + 0.8 * GENERATOR.random(50), 0, 1).round(2)
 RESAMPLES = draw_resamples(POSITIVE, 150, generator=np.random.default_rng(1))
 
@@ -34,7 +36,7 @@ REFERENCES = {
 
 @pytest.mark.parametrize("name", PROPORTIONS)
 def test_proportions_and_intervals_equal_a_plain_loop(name: str) -> None:
-    described = describe_classifier(POSITIVE, PROBABILITY, {"half": 0.5}, RESAMPLES, 0.9)
+    described = describe_classifier(POSITIVE, LOG_ODDS, {"half": 0.5}, RESAMPLES, 0.9)
     found, called = described["thresholds"]["half"][name], PROBABILITY >= 0.5
     assert found["estimate"] == pytest.approx(REFERENCES[name](POSITIVE, called))
     loop = [REFERENCES[name](POSITIVE[rows], called[rows]) for rows in RESAMPLES.indices]
@@ -58,13 +60,13 @@ def test_the_paired_difference_uses_the_same_resamples_for_both() -> None:
 
 
 def test_brier_score_equals_scikit_learn() -> None:
-    described = describe_classifier(POSITIVE, PROBABILITY, {}, RESAMPLES, 0.95)
+    described = describe_classifier(POSITIVE, LOG_ODDS, {}, RESAMPLES, 0.95)
     expected = reference.brier_score_loss(POSITIVE, PROBABILITY)
     assert described["brier"]["estimate"] == pytest.approx(expected)
 
 
 def test_a_predictive_value_without_calls_is_undefined_not_zero() -> None:
-    described = describe_classifier(POSITIVE, PROBABILITY, {"never": 2.0}, RESAMPLES, 0.95)
+    described = describe_classifier(POSITIVE, LOG_ODDS, {"never": 2.0}, RESAMPLES, 0.95)
     ppv = described["thresholds"]["never"]["ppv"]
     assert ppv["estimate"] is None
     assert ppv["undefined_resamples"] == len(RESAMPLES.counts)
@@ -88,7 +90,20 @@ def test_of_equal_thresholds_the_one_nearest_to_one_half_is_taken() -> None:
 def test_probabilities_are_the_softmax_of_the_logits() -> None:
     logits = np.array([[0.0, 0.0], [1.0, -2.0], [-800.0, 800.0]], dtype=np.float32)
     expected = [0.5, 1 / (1 + np.exp(3.0)), 1.0]
-    np.testing.assert_allclose(probability_of(logits), expected, rtol=1e-12)
+    np.testing.assert_allclose(probability_of(log_odds_of(logits)), expected, rtol=1e-12)
+
+
+def test_saturated_probabilities_do_not_tie_patients() -> None:
+    logits = np.array([[0, 38], [-20, 25], [38, 0], [45, 0]], dtype=np.float32)
+    log_odds, positive = log_odds_of(logits), np.array([False, True, False, False])
+    assert log_odds.tolist() == [38, 45, -38, -45]
+    assert probability_of(log_odds)[0] == probability_of(log_odds)[1] == 1
+    resamples = draw_resamples(positive, 50, generator=np.random.default_rng(0))
+    described = describe_classifier(positive, log_odds, {"half": 0.5}, resamples, 0.95)
+    assert described["auc"]["estimate"] == 1
+    assert described["auc"]["intervals"]["percentile"]["low"] == 1
+    assert described["brier"]["estimate"] == pytest.approx(1 / 4)
+    assert described["thresholds"]["half"]["counts"] == {"tp": 1, "fp": 1, "tn": 2, "fn": 0}
 
 
 def test_the_no_information_rate_of_the_papers_diabetes() -> None:

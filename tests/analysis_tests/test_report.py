@@ -10,9 +10,13 @@ import pytest
 from finished_run import Run, copy_run
 
 from analysis.answer import answer, limits, meaning, number
+from analysis.bootstrap import auc_of
 from analysis.curves import calibrate, learning_curves, trial_table
+from analysis.panels import read_chosen
 from analysis.report import write_report
 from analysis.select import select
+from cohort.sealed import open_outcomes
+from cohort.table import read_cohort
 from spaces.run_files import read_json, write_json
 from spaces.trial_log import read_trials
 
@@ -71,6 +75,12 @@ def write(run: Run) -> str:
     return write_report(run.files, run.cohort).read_text()
 
 
+def edit_metrics(run: Run, **changes: object) -> None:
+    metrics = read_json(run.files.metrics, "metrics") | changes
+    del metrics["format"]
+    write_json(run.files.metrics, "metrics", metrics)
+
+
 def test_the_first_paragraph_is_the_answer_with_n_interval_and_comparison(reported: Run) -> None:
     text = reported.files.report.read_text()
     metrics = read_json(reported.files.metrics, "metrics")
@@ -81,10 +91,12 @@ def test_the_first_paragraph_is_the_answer_with_n_interval_and_comparison(report
     for said in (
         f"On {metrics['n']} test patients ({metrics['positives']} positive)",
         f"AUC of {auc['estimate']:.2f}",
-        limits(auc["intervals"]["logit_delong"]),
+        limits(auc["intervals"]["logit_delong"]) + ", logit-DeLong)",
+        "that no earlier step had seen",
         "logistic regression on the segment values reached",
     ):
         assert said in first[1]
+    assert first[1].count("logit-DeLong") == 1
 
 
 def test_the_page_is_well_formed_and_loads_nothing(reported: Run) -> None:
@@ -168,12 +180,33 @@ def test_a_random_trunk_and_a_phantom_are_said_before_any_number(judged: Run) ->
 
 @pytest.mark.usefixtures("no_figures")
 def test_an_exploratory_result_is_called_so_first(judged: Run) -> None:
-    metrics = read_json(judged.files.metrics, "metrics") | {"exploratory": True, "openings": 3}
-    del metrics["format"]
-    write_json(judged.files.metrics, "metrics", metrics)
+    edit_metrics(judged, exploratory=True, openings=3)
     text = write(judged)
     assert "exploratory: opening 3 of this test set" in text.split("</header>")[0]
     assert '<p class="answer">Exploratory (opening 3' in text
+    assert "had seen" not in text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_openings_under_other_splits_are_said_first_and_listed(judged: Run) -> None:
+    edit_metrics(judged, exploratory=True, openings_of_other_splits=1)
+    judged.edit_study("folds: 5,", "folds: 5, seed: 99,")
+    other = read_cohort(judged.study, judged.files.root, verify_images=False)
+    open_outcomes(other, judged.study, judged.files.root, run="another", frozen_sha256="")
+    text = write(judged)
+    said = "outcomes opened once under other splits"
+    assert f"exploratory: {said}" in text.split("</header>")[0]
+    assert f'<p class="answer">Exploratory ({said}): On ' in text
+    assert "opened under other splits too: 1 time, last by another" in text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_score_without_a_correction_is_not_corrected(judged: Run) -> None:
+    corrected = "The best of many scores flatters"
+    assert corrected in write(judged)
+    development = read_json(judged.files.metrics, "metrics")["development"]
+    edit_metrics(judged, development=development | {"bias_corrected_score": None})
+    assert corrected not in write(judged)
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -263,6 +296,10 @@ def test_tables_behind_the_figures_hold_the_log(run: Run) -> None:
     assert list(table["trial"]) == [trial.number for trial in trials]
     scores = pd.Series([t.score if t.is_complete else np.nan for t in trials]).cummax().ffill()
     np.testing.assert_allclose(table["best_so_far"], scores)
+    chosen = {"trial": 2, "epochs": 5, "oof_sha256": trials[2].oof_sha256}
+    positive, logits = read_chosen(run.files, run.cohort, chosen)
+    assert auc_of(positive, logits[:, 1]) == pytest.approx(trials[2].epochs[4].mean_auc, abs=0.05)
+    assert trials[2].epochs[5].mean_auc < trials[2].epochs[4].mean_auc - 0.2
     curves = learning_curves(trials[2])
     np.testing.assert_allclose(curves["mean"], curves.filter(like="fold_").mean(axis=1))
     assert list(curves["epoch"]) == [1, 2, 3, 4, 5, 6]

@@ -9,7 +9,7 @@ from small_cohort import row_of, study, table, write_without_images
 
 import cohort.sealed
 from cohort.patient_key import hash_ids, read_key
-from cohort.sealed import open_outcomes, openings, sealed_images
+from cohort.sealed import open_outcomes, openings, openings_of_other_splits, sealed_images
 from cohort.segments import segment_columns
 from cohort.split import Split
 from cohort.table import read_cohort
@@ -71,10 +71,13 @@ def test_another_test_set_is_counted_apart_and_row_order_is_not_another(sealed, 
     other_study = study(split={"test": 8, "folds": 3, "seed": 4})
     other = read_cohort(other_study, folder, verify_images=False), other_study, folder
     assert openings(*other) == []
-    opened(other)
+    assert openings_of_other_splits(*other) == openings(*sealed)
+    opened(other, "runs/b")
+    assert [(o.run, o.count) for o in openings(*other)] == [("runs/b", 1)]
     write_without_images(folder, frame.iloc[::-1])
     again = read_cohort(study(), folder, verify_images=False), study(), folder
     assert [opening.count for opening in openings(*again)] == [1]
+    assert [opening.run for opening in openings_of_other_splits(*again)] == ["runs/b"]
 
 
 def test_the_ledger_is_on_disk_before_anything_is_read(sealed, monkeypatch):
@@ -116,7 +119,7 @@ def test_a_damaged_ledger_is_refused(sealed, folder, damage):
     ledger = folder / "cohort.openings.jsonl"
     text = ledger.read_text()
     ledger.write_text(text[:-20] if damage == "cut" else text + "{}\n")
-    for act in (openings, lambda *where: opened(where)):
+    for act in (openings, openings_of_other_splits, lambda *where: opened(where)):
         with pytest.raises(RefusedError, match=r"cohort\.openings\.jsonl:\d: a damaged line"):
             act(*sealed)
 
