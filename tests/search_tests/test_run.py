@@ -75,6 +75,7 @@ def test_one_and_two_slots_give_the_same(searched: Callable[[int], RunFiles]) ->
     assert {trial.state for trial in one} == {"complete", "stopped"}
 
 
+@pytest.mark.slow
 def test_idle_slots_keep_their_processes(make_run: MakeRun, two_slots: Place) -> None:
     """Six generations of two: Tune alone would end and start a process in each."""
     run = make_run(trials=12, generation=2, scheduler="none")
@@ -153,6 +154,7 @@ def faulty(number: int, lambda_: float) -> tuple[str, str, int]:
     return "complete", "all epochs done", int(number == 0)
 
 
+@pytest.mark.slow
 def test_every_fault_ends_its_own_trial_once(make_run: MakeRun, two_slots: Place) -> None:
     """An error, a NaN, a process killed in a trial, one killed between two, a bad ending."""
     run = make_run(trials=8, scheduler="none", sampler="random", seed=10)
