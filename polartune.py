@@ -321,7 +321,7 @@ def _begun(study_file: Path, out: Path) -> Iterator[tuple[RunFiles, Cohort]]:
     cohort = enrol(study, folder, files)
     if not files.study.exists():
         # Weights that cannot be had must fail here, before there is a run directory.
-        _ = Problem(study, cohort, folder, "cpu").network
+        Problem(study, cohort, folder, "cpu").check_weights()
     with driving(files):
         changed = record(files, study, folder, cohort)
         if changed:

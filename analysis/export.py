@@ -7,7 +7,7 @@ from typing import Any
 
 from analysis.choice import Choice, Selection
 from spaces.run_files import RunFiles, read_json, write_json, write_text
-from spaces.study import Evidence, Study, WeightsFile, fixed_study
+from spaces.study import Evidence, Study, fixed_study
 from spaces.trial_log import TrialRecord
 
 RANKED = 5
@@ -60,14 +60,7 @@ def as_study(
 
 def one_folder_deeper(study: Study) -> Study:
     """Return the study as it must read in a subfolder: its relative paths gain a ``../``."""
-    cohort = study.cohort.model_copy(update={"path": _up(study.cohort.path)})
-    bank, network = study.bank, study.network
-    if bank.path is not None:
-        bank = bank.model_copy(update={"path": _up(bank.path)})
-    if isinstance(network.weights, WeightsFile):
-        weights = network.weights.model_copy(update={"file": _up(network.weights.file)})
-        network = network.model_copy(update={"weights": weights})
-    return study.model_copy(update={"cohort": cohort, "bank": bank, "network": network})
+    return study.with_paths(lambda path: posixpath.join("..", path))
 
 
 def advise_another(run: RunFiles) -> str:
@@ -127,8 +120,3 @@ def _describe_trial(trial: TrialRecord, selection: Selection) -> dict[str, Any]:
         "epochs": len(trial.epochs),
         "configuration": trial.configuration.as_dict(),
     }
-
-
-def _up(path: str) -> str:
-    """Return a path one folder deeper; an absolute one stays as it is."""
-    return posixpath.join("..", path)

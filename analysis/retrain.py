@@ -46,8 +46,8 @@ def retrain(run: RunFiles, run_on_slots: RunOnSlots, device: str) -> dict[str, A
         return finished
     root = str(run.root)
     work = [(root, device, chosen, kind) for kind in (FOLDS, "development")]
-    replay, final = run_on_slots(train_models, work)
-    info = {**final, "chosen": chosen, "replay": replay}
+    replayed, final = run_on_slots(train_models, work)
+    info = {**final, **replayed, "chosen": chosen}
     write_json(run.model / "model.json", "model", info)
     return info
 
@@ -56,7 +56,8 @@ def train_models(root: str, device: str, chosen: dict[str, Any], kind: str) -> d
     """Train the fold models (``folds``) or the development-set model; write the weights.
 
     Returns:
-        For the folds the replay check; for the development-set model the content of model.json.
+        Their shares of model.json: ``folds`` (sha256 by file) and ``replay`` (the check), or the
+        description of the development-set model.
     """
     return (
         _train_folds(root, device, chosen) if kind == FOLDS else _train_final(root, device, chosen)
@@ -73,15 +74,18 @@ def _train_folds(root: str, device: str, chosen: dict[str, Any]) -> dict[str, An
     report = _train(run, validation, chosen["epochs"], "a fold model")
     searched = read_out_of_fold(run.out_of_fold_of(chosen["trial"]), chosen["oof_sha256"])
     difference = np.abs(searched[chosen["epochs"] - 1] - report.logits)
+    digests = {}
     for training in validation.trainings:
         path = run.model / "folds" / f"{training.fold.number}.safetensors"
-        save_head(path, training.head.trained(), trunk_sha256=problem.trunk_sha256)
-    return {
+        trained = training.head.trained()
+        digests[path.name] = save_head(path, trained, trunk_sha256=problem.trunk_sha256)
+    replay = {
         "bit_equal": bool((difference == 0).all()),
         "largest_difference": float(difference.max()),
         "fold_auc": list(report.auc),
         "seconds": report.seconds * chosen["epochs"],
     }
+    return {"folds": digests, "replay": replay}
 
 
 def _train_final(root: str, device: str, chosen: dict[str, Any]) -> dict[str, Any]:
@@ -112,6 +116,7 @@ def _train_final(root: str, device: str, chosen: dict[str, Any]) -> dict[str, An
         "development_patients": len(problem.folds),
         "precision": str(problem.dtype).removeprefix("torch."),
         "trunk_sha256": problem.trunk_sha256,
+        "first_step_sha256": None if problem.first_step is None else problem.first_step.sha256,
     }
 
 

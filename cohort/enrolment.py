@@ -12,7 +12,7 @@ from cohort.table import Cohort, read_cohort
 from spaces.environment import describe_environment
 from spaces.errors import RefusedError
 from spaces.run_files import RunFiles, read_json, write_json, write_text
-from spaces.study import Study, WeightsFile, read_study
+from spaces.study import Study, read_study
 
 # What may change while a run is continued: where it runs, never what it computes.
 MAY_DIFFER = frozenset({"resources.slots", "resources.gpus_per_trial"})
@@ -24,14 +24,7 @@ def relocate(study: Study, folder: Path, root: Path) -> Study:
     def move(path: str) -> str:
         return Path(os.path.relpath((folder / path).resolve(), root.resolve())).as_posix()
 
-    cohort = study.cohort.model_copy(update={"path": move(study.cohort.path)})
-    bank, network = study.bank, study.network
-    if bank.path is not None:
-        bank = bank.model_copy(update={"path": move(bank.path)})
-    if isinstance(network.weights, WeightsFile):
-        weights = network.weights.model_copy(update={"file": move(network.weights.file)})
-        network = network.model_copy(update={"weights": weights})
-    return study.model_copy(update={"cohort": cohort, "bank": bank, "network": network})
+    return study.with_paths(move)
 
 
 def enrol(study: Study, folder: Path, run: RunFiles) -> Cohort:

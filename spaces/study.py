@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -98,6 +99,16 @@ class NetworkSection(BaseModel):
     """The last weighted layers, counted from the output, each with its batch norm."""
     image_size: Annotated[int, Field(ge=32, le=1024)] = 224
     precision: Literal["auto", "bf16", "fp32"] = "auto"
+
+
+class TransferSection(BaseModel):
+    """The first of two steps: a finished run, whose models this study goes on from."""
+
+    model_config = STRICT
+
+    run: str
+    """Its directory, relative to the study file. Fold k starts from fold k of that run, with new
+    logits; so both need the same split, maps and network."""
 
 
 class DropoutSection(BaseModel):
@@ -228,6 +239,8 @@ class Study(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     cohort: CohortSection
     network: NetworkSection = NetworkSection()
+    transfer: TransferSection | None = None
+    """The run to start from; null for the backbone's weights."""
     augmentation: AugmentationSection = AugmentationSection()
     space: Space = Space()
     training: TrainingSection = TrainingSection()
@@ -262,6 +275,21 @@ class Study(BaseModel):
     def is_fixed(self) -> bool:
         """Whether nothing is searched, as in a best.yaml."""
         return not self.space.searched()
+
+    def with_paths(self, move: Callable[[str], str]) -> Study:
+        """Return the study with ``move`` applied to each of its relative paths."""
+        changed: dict[str, BaseModel] = {
+            "cohort": self.cohort.model_copy(update={"path": move(self.cohort.path)})
+        }
+        if self.bank.path is not None:
+            changed["bank"] = self.bank.model_copy(update={"path": move(self.bank.path)})
+        if self.transfer is not None:
+            changed["transfer"] = TransferSection(run=move(self.transfer.run))
+        if isinstance(self.network.weights, WeightsFile):
+            file = move(self.network.weights.file)
+            weights = self.network.weights.model_copy(update={"file": file})
+            changed["network"] = self.network.model_copy(update={"weights": weights})
+        return self.model_copy(update=changed)
 
     def as_yaml(self) -> str:
         """Return the study as YAML that reads back equal, to the last bit of every number."""

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, fx, nn
 
+from cohort.segments import SEGMENTS
 from trainable.cut import Trunk, cut_encoder, trainable_parameters
 from trainable.fold import fold
 from trainable.network import PolarNetwork, draw_linear
@@ -52,6 +53,14 @@ class Head(nn.Module):
         with torch.no_grad():
             for here, name in self.names:
                 own[here].copy_(state[name])
+
+    def start_from(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what another target trained, all but the two logits, which stay new."""
+        own = dict(self.named_parameters())
+        with torch.no_grad():
+            for here, name in self.names:
+                kept = slice(SEGMENTS if name.startswith("classifier.") else None)
+                own[here][kept].copy_(state[name][kept])
 
     def parameters_that_train(self) -> list[nn.Parameter]:
         """Return them in a fixed order."""

@@ -109,9 +109,12 @@ class FoldTraining:
         seed: int,
         views: int,
         device: str,
+        start: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.fold = fold
         self.head = head.copy(torch_generator(seed, fold.number, "classifier")).to(device)
+        if start is not None:
+            self.head.start_from(start)
         self.configuration = configuration
         self.training = training
         self.seed = seed

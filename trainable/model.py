@@ -99,11 +99,13 @@ def save_weights(folder: Path, state: Mapping[str, torch.Tensor]) -> str:
     return sha256_of(folder / WEIGHTS)
 
 
-def save_head(path: Path, trained: Mapping[str, torch.Tensor], *, trunk_sha256: str) -> None:
-    """Write the trained parameters of one fold, with the digest of the trunk they belong to."""
+def save_head(path: Path, trained: Mapping[str, torch.Tensor], *, trunk_sha256: str) -> str:
+    """Write the trained parameters of one fold and their trunk's digest; return the sha256."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in trained.items()}
     with replacing(path) as partial:
-        save_file(tensors, partial, {"format": "pt", "trunk_sha256": trunk_sha256})
+        # One entry only: safetensors writes several in an order that changes from call to call.
+        save_file(tensors, partial, {"trunk_sha256": trunk_sha256})
+    return sha256_of(path)
 
 
 def load_model(folder: Path, device: str = "cpu") -> Model:

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 import torchvision
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from cohort.phantom import calibration_maps
 from cohort.split import read_split
 from cohort.table import Cohort, read_cohort
 from spaces.errors import InputError
 from spaces.parameters import Configuration
-from spaces.run_files import RunFiles, replacing, sha256_of
+from spaces.run_files import RunFiles, sha256_of
 from spaces.study import NetworkSection, Study, read_study
 from trainable.augment import draw_views
 from trainable.bank import Bank, BankedFeatures, Part
+from trainable.calibration import calibrate
 from trainable.cut import Trunk
 from trainable.features import Columns, ComputedFeatures, Extractor, Features
 from trainable.head import Head, split_network
 from trainable.lockstep import CrossValidation, Fold, FoldTraining, Labels, cross_validation_folds
-from trainable.network import PolarNetwork, build_network, prepare
+from trainable.network import PolarNetwork, build_network
 from trainable.seeds import torch_generator
-
-CALIBRATION_MAPS = 256
+from trainable.transfer import FirstStep
 
 
 @lru_cache(maxsize=1)
@@ -97,6 +96,7 @@ class Problem:
         self.study = study
         self.device = device
         self.folds = cohort.split.folds
+        self._split_sha256 = cohort.split.sha256
         patients = cohort.development
         self.labels = Labels(patients.target, patients.segments)
         self.dtype = precision_of(study.network, device)
@@ -124,7 +124,7 @@ class Problem:
             generator=torch_generator(self.study.seed, 0, "backbone"),
         )
         if section.weights == "random":
-            _calibrated(network, self.study, self._bank_folder)
+            calibrate(network, self.study, self._bank_folder)
         return network
 
     @cached_property
@@ -212,6 +212,35 @@ class Problem:
         filled.load_state_dict(state)
         return filled.torchvision_state()
 
+    @cached_property
+    def first_step(self) -> FirstStep | None:
+        """The run that the folds start from; None if they start from the backbone's weights."""
+        if self.study.transfer is None:
+            return None
+        return FirstStep.of(
+            self.study,
+            self._folder,
+            split_sha256=self._split_sha256,
+            trunk_sha256=self.trunk_sha256,
+        )
+
+    def check_weights(self) -> None:
+        """Make sure that every starting weight can be had.
+
+        Raises:
+            InputError: the backbone's weights or the run to transfer from are missing.
+            RefusedError: they are others than the study says.
+        """
+        _ = self.network
+        _ = self.first_step
+
+    def _start(self, fold: Fold) -> Mapping[str, Tensor] | None:
+        if self.first_step is None:
+            return None
+        if len(fold.validation):
+            return self.first_step.fold(fold.number)
+        return self.first_step.development(self._halves[1])
+
     def _training(self, fold: Fold, configuration: Configuration) -> FoldTraining:
         return FoldTraining(
             fold,
@@ -222,6 +251,7 @@ class Problem:
             seed=self.study.seed,
             views=self.study.augmentation.views,
             device=self.device,
+            start=self._start(fold),
         )
 
 
@@ -237,37 +267,3 @@ def _digest(files: tuple[Path, ...]) -> str:
                 "Restore the cohort's images",
             ) from None
     return digest.hexdigest()
-
-
-def _calibrated(network: PolarNetwork, study: Study, folder: Path) -> None:
-    """Give a random network the batch-norm statistics of phantoms, measured once and kept."""
-    size, cohort = study.network.image_size, study.cohort
-    known = [name for name in cohort.inputs if name in {"rest", "stress", "reserve"}]
-    shown = known[0] if known else "reserve"
-    widened = len(cohort.inputs) if cohort.stack == "early" else 1
-    origin = f"{study.network.backbone}-{size}-{study.seed}-{shown}-{widened}"
-    path = folder / f"random-{origin}.safetensors"
-    if path.is_file():
-        network.encoder.load_state_dict(load_file(path))
-        return
-    _calibrate(network, calibration_maps(CALIBRATION_MAPS, size, shown), study, widened)
-    with replacing(path) as partial:
-        save_file(dict(network.encoder.state_dict()), partial)
-
-
-@torch.no_grad()
-def _calibrate(network: PolarNetwork, maps: np.ndarray, study: Study, widened: int) -> None:
-    """Measure the batch norms of a random network on phantoms, never on patients.
-
-    With random weights the stored statistics (mean 0, variance 1) are wrong and the activations of
-    a deep network would vanish or explode.
-    """
-    for norm in network.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain average over the batches
-            norm.train()
-    for start in range(0, len(maps), 32):
-        images = torch.from_numpy(maps[start : start + 32]).repeat(1, widened, 1, 1)
-        network.encoder(prepare(images, study.network.backbone))
-    network.eval()

@@ -1,0 +1,149 @@
+"""The second of two steps starts where the first ended: fold by fold, with new logits."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from in_process import finish_in_process, search_in_process
+from safetensors.torch import load_file
+from small_runs import prepare_run
+
+from cohort.split import read_split
+from cohort.table import read_cohort
+from spaces.errors import InputError, RefusedError
+from spaces.parameters import Configuration
+from spaces.run_files import RunFiles
+from spaces.study import read_study
+from trainable.network import draw_linear
+from trainable.problem import Problem
+from trainable.seeds import torch_generator
+
+FIXED = {
+    "cohort.split": {"test": 12},
+    "space": {"lambda": 0.5, "augmentation_strength": 0.0, "learning_rate": 0.01},
+    "training.epochs": 2,
+    "evaluation.bootstraps": 100,
+}
+
+
+def open_cohort(run):
+    split = read_split(run.split)
+    return read_cohort(read_study(run.study), run.root, split=split, verify_images=False)
+
+
+def problem_of(run):
+    return Problem(read_study(run.study), open_cohort(run), run.root, "cpu")
+
+
+@pytest.fixture(scope="module")
+def trained(phantom, tmp_path_factory):
+    run = prepare_run(tmp_path_factory.mktemp("trained"), phantom, "first", **FIXED)
+    search_in_process(run)
+    finish_in_process(run, open_cohort(run))
+    return run
+
+
+@pytest.fixture
+def first_step(trained, tmp_path):
+    shutil.copytree(trained.root, tmp_path / "first")
+    return RunFiles(tmp_path / "first")
+
+
+@pytest.fixture
+def second_step(make_run, first_step, trained):
+    def prepare(name="second", **changes):
+        return make_run(
+            name,
+            **FIXED
+            | {"cohort.target": "sex", "cohort.derive": {}, "transfer": {"run": "../first"}}
+            | {"bank.path": str(trained.root.parent / "banks")}
+            | changes,
+        )
+
+    return prepare
+
+
+CONFIGURATION = Configuration.from_mapping(
+    {"lambda": 0.5, "learning_rate": 0.01, "weight_decay": 0.01, "augmentation_strength": 0.0}
+)
+CLASSIFIER = ("classifier.weight", "classifier.bias")
+
+
+def assert_continues(head, state, *, seed, fold):
+    """All of ``state`` is in the head, but for the logit rows, which are those of a new draw."""
+    fresh = torch.nn.Linear(head.classifier.in_features, 19)
+    draw_linear(fresh, torch_generator(seed, fold, "classifier"))
+    new = {f"classifier.{name}": value for name, value in fresh.named_parameters()}
+    for name, value in head.trained().items():
+        if name in CLASSIFIER:
+            assert torch.equal(value[:17], state[name][:17])
+            assert torch.equal(value[17:], new[name][17:])
+            assert not torch.equal(value[17:], state[name][17:])
+        else:
+            assert torch.equal(value, state[name])
+
+
+def test_fold_k_starts_from_fold_k_with_new_logits(first_step, second_step):
+    problem = problem_of(second_step())
+    trainings = problem.cross_validation(CONFIGURATION).trainings
+    states = [load_file(first_step.model / "folds" / f"{k}.safetensors") for k in range(5)]
+    for k, training in enumerate(trainings):
+        assert_continues(training.head, states[k], seed=problem.study.seed, fold=k)
+    names = [name for name in states[0] if name not in CLASSIFIER]
+    assert not torch.equal(states[0][names[0]], states[1][names[0]])
+
+
+def test_the_development_set_model_starts_from_the_development_set_model(first_step, second_step):
+    problem = problem_of(second_step())
+    (training,) = problem.development_training(CONFIGURATION).trainings
+    final = load_file(first_step.model / "model.safetensors")
+    # Under torchvision's names the classifier is `_fc`, and the encoder has no prefix.
+    theirs = {
+        name: name.removeprefix("encoder.network.").replace("classifier.", "_fc.")
+        for name in training.head.trained()
+    }
+    state = {name: final[known] for name, known in theirs.items()}
+    assert_continues(training.head, state, seed=problem.study.seed, fold=5)
+
+
+def test_a_second_step_runs_to_its_end_and_names_the_first(first_step, second_step):
+    run = second_step()
+    search_in_process(run)
+    finish_in_process(run, open_cohort(run))
+    first = json.loads((first_step.model / "model.json").read_text())
+    second = json.loads((run.model / "model.json").read_text())
+    assert second["first_step_sha256"] == first["sha256"]
+    assert first["first_step_sha256"] is None
+    assert second["replay"]["bit_equal"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cohort.split": {"test": 12, "seed": 1}}, "cohort.split of ../first must be equal"),
+        ({"cohort.inputs": ["rest"]}, "cohort.inputs of ../first must be equal"),
+        ({"network.trainable_layers": 2}, "network of ../first must be equal"),
+        ({"network.weights": "random"}, "the frozen trunk of ../first must be equal"),
+    ],
+)
+def test_another_split_map_or_network_is_refused(second_step, changes, message):
+    with pytest.raises(RefusedError, match=message):
+        problem_of(second_step(**changes)).check_weights()
+
+
+def test_a_run_without_a_model_is_refused(make_run):
+    run = make_run("second", **FIXED, transfer={"run": "../nowhere"})
+    with pytest.raises(InputError, match=r"\.\./nowhere holds no trained model. Run that study"):
+        problem_of(run).check_weights()
+
+
+@pytest.mark.parametrize("damage", ["missing", "exchanged"])
+def test_a_fold_model_that_is_not_the_trained_one_is_refused(first_step, second_step, damage):
+    folds = first_step.model / "folds"
+    if damage == "missing":
+        (folds / "3.safetensors").unlink()
+    else:
+        (folds / "3.safetensors").write_bytes((folds / "2.safetensors").read_bytes())
+    with pytest.raises(RefusedError, match="the model of fold 4 is missing or is not the one"):
+        problem_of(second_step()).cross_validation(CONFIGURATION)
