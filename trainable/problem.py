@@ -72,13 +72,17 @@ def fill_part(run_root: str, device: str, part: Part) -> int:
 
 
 def precision_of(section: NetworkSection, device: str) -> torch.dtype:
-    """Return the precision of products: bf16 where the processor multiplies it faster."""
+    """Return the precision of products: bf16 where the processor has instructions for it.
+
+    Elsewhere bf16 is emulated, and slower than float32. Those of AVX-512 double the rate of
+    products at least (on one AMD EPYC: 500 against 110 GFLOP/s a core), tiles (AMX) do more.
+    """
     if section.precision != "auto":
         return torch.bfloat16 if section.precision == "bf16" else torch.float32
     if device == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        fast = torch.cpu._is_amx_tile_supported()
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
 
 

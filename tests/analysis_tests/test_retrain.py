@@ -56,6 +56,7 @@ class Problem:
     loops: dict[str, Loop] = field(default_factory=dict)
     trunk_sha256: str = "t" * 64
     dtype: str = "torch.float32"
+    first_step: None = None
 
     @property
     def folds(self) -> np.ndarray:
@@ -82,9 +83,10 @@ def problem(run: Run, monkeypatch: pytest.MonkeyPatch) -> Problem:
     searched = read_out_of_fold(run.files.out_of_fold_of(best["trial"])).copy()
     problem = Problem(searched, len(run.cohort.development))
 
-    def save_head(path: Path, trained: dict[str, int], *, trunk_sha256: str) -> None:
+    def save_head(path: Path, trained: dict[str, int], *, trunk_sha256: str) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{trained['epoch']} epochs on {trunk_sha256}")
+        return sha256_of(path)
 
     def save_weights(folder: Path, state: dict[str, int]) -> str:
         folder.mkdir(exist_ok=True)

@@ -177,11 +177,12 @@ def test_without_segments_only_the_classification_is_learnt(make_run):
     assert not [name for name in report.loss if "regression" in name]
 
 
-def test_the_saved_model_predicts_what_was_trained(make_run, phantom, tmp_path):
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 0.05)])
+def test_the_saved_model_predicts_what_was_trained(make_run, tmp_path, precision, tolerance):
     from spaces.run_files import write_json
     from trainable.model import load_model, save_weights
 
-    run = make_run()
+    run = make_run(**{"network.precision": precision})
     problem = opened(run)
     loop = problem.development_training(CONFIGURATION)
     loop.advance()
@@ -201,9 +202,9 @@ def test_the_saved_model_predicts_what_was_trained(make_run, phantom, tmp_path):
     files = problem._columns.paths[0][0]
     prediction = load_model(tmp_path / "model").predict({"reserve": files})
     expected = training.predict(problem.features, np.arange(len(files))).numpy()
-    np.testing.assert_allclose(prediction.logits, expected[:, 17:], atol=1e-3)
+    np.testing.assert_allclose(prediction.logits, expected[:, 17:], atol=tolerance)
     np.testing.assert_allclose(
-        prediction.segments, training.scale.restore(expected[:, :17]), atol=1e-3
+        prediction.segments, training.scale.restore(expected[:, :17]), atol=tolerance
     )
 
 
