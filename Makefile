@@ -6,7 +6,10 @@ PHANTOM := cohorts/phantom/cohort.csv
 # Each test process computes on one core, so that results do not depend on the machine's load.
 TEST := OMP_NUM_THREADS=1 RAY_USAGE_STATS_ENABLED=0 $(BIN)/python -m pytest -q
 
-.PHONY: help install demo test test-all lint clean
+# Benchmarks want a machine that does nothing else; BENCH=--quick only tries them.
+BENCH :=
+
+.PHONY: help install demo test test-all lint clean bench-overhead bench-growth bench-quality
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +18,8 @@ help:
 	@echo "make test-all  lint, types, and every test"
 	@echo "make lint      ruff and mypy"
 	@echo "make install   only install, into .venv (PYTHON=... names the interpreter)"
+	@echo "make bench-overhead | bench-growth | bench-quality"
+	@echo "                what a trial costs, how time and memory grow, which search finds most"
 	@echo "make clean     remove caches, and nothing that you computed"
 
 install: $(INSTALLED)
@@ -45,6 +50,12 @@ lint: $(INSTALLED)
 
 test-all: lint
 	$(TEST)
+
+bench-overhead bench-growth: bench-%: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$* $(BENCH)
+
+bench-quality: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search_quality $(BENCH)
 
 clean:
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info

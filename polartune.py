@@ -320,8 +320,10 @@ def _begun(study_file: Path, out: Path) -> Iterator[tuple[RunFiles, Cohort]]:
     files = RunFiles(out / study.name)
     cohort = enrol(study, folder, files)
     if not files.study.exists():
-        # Weights that cannot be had must fail here, before there is a run directory.
-        Problem(study, cohort, folder, "cpu").check_weights()
+        # What cannot be had, weights or disk, must fail here, before there is a run directory.
+        problem = Problem(study, cohort, folder, "cpu")
+        problem.check_weights()
+        problem.check_disk()
     with driving(files):
         changed = record(files, study, folder, cohort)
         if changed:
@@ -379,7 +381,10 @@ def _fill_bank(files: RunFiles, place: Place, console: Console) -> None:
     from trainable.problem import fill_part, missing_parts
 
     root = str(files.root.resolve())
-    [parts] = place.run_on_slots(missing_parts, [(root, place.device)])
+    if place.is_own and place.device == "cpu":
+        parts = missing_parts(root, place.device)  # a slot would first start a process
+    else:
+        [parts] = place.run_on_slots(missing_parts, [(root, place.device)])
     images = list(accumulate(part.images for part in parts))
     if not images:
         return

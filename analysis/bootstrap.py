@@ -12,6 +12,10 @@ BCA = "bca"
 LOGIT_DELONG = "logit_delong"
 CLOPPER_PEARSON = "clopper_pearson"
 
+FEWEST_OF_A_CLASS = 10
+MOST_UNDEFINED = 0.01
+LAST_BIT = 1e-12
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -77,8 +81,8 @@ def draw_resamples(
     indices = generator.integers(0, n, size=(count, n))
     redrawn = 0
     while True:
-        drawn = positive[indices]
-        undefined = np.flatnonzero(drawn.all(axis=1) | ~drawn.any(axis=1))
+        drawn = positive[indices].sum(axis=1)
+        undefined = np.flatnonzero((drawn == 0) | (drawn == n))
         if not len(undefined):
             return Resamples(indices, _multiplicities(indices), redrawn)
         redrawn += len(undefined)
@@ -92,31 +96,56 @@ def _multiplicities(indices: np.ndarray) -> np.ndarray:
     return np.bincount(flat.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
 
 
+def why_unreliable(positive: np.ndarray, resamples: Resamples) -> str | None:
+    """Return why intervals of what needs both classes cannot be relied on, or None.
+
+    Below ten patients of a class each of them carries the interval. Redrawing one-class resamples
+    leaves out the least favourable draws, which must stay rare.
+
+    Args:
+        positive: bool, (n,); who has the outcome.
+        resamples: of these n patients.
+    """
+    for name, here in (("positive", int(positive.sum())), ("negative", int((~positive).sum()))):
+        if here < FEWEST_OF_A_CLASS:
+            return f"{here} {name}, fewer than {FEWEST_OF_A_CLASS}"
+    redrawn = resamples.redrawn / len(resamples.counts)
+    return undefined_too_often(redrawn)
+
+
+def undefined_too_often(share: float) -> str | None:
+    """Return why a share of undefined resamples makes an interval unreliable, or None."""
+    return f"undefined in {share:.1%} of the resamples" if share > MOST_UNDEFINED else None
+
+
 def weighted_auc(positive: np.ndarray, score: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return the AUC of every resample; ties count half.
 
-    The patients are sorted once. A resample is a row of multiplicities, so its AUC is the sum over
-    the distinct scores of (positives there) x (negatives below + half the negatives there),
-    divided by (positives) x (negatives).
+    The negatives are sorted once. A resample is a row of multiplicities, so its AUC is the sum over
+    the positives of (how often drawn) x (negatives drawn below + half of those tied), divided by
+    (positives drawn) x (negatives drawn). All sums are of halves and whole numbers, hence exact.
 
     Args:
         positive: bool, (n,).
-        score: float, (n,); higher means more probably positive.
+        score: float, (n,); higher means more probably positive; no nan.
         counts: float, (resamples, n): the multiplicity of each patient.
 
     Returns:
         float64, (resamples,); nan where a class is missing.
     """
-    order = np.argsort(score, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])
-    sorted_counts = counts[:, order]
-    ranked = positive[order]
-    positives = np.add.reduceat(sorted_counts * ranked, starts, axis=1)
-    negatives = np.add.reduceat(sorted_counts * ~ranked, starts, axis=1)
-    below = np.cumsum(negatives, axis=1) - negatives / 2
-    pairs = positives.sum(axis=1) * negatives.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray((positives * below).sum(axis=1) / pairs, dtype=np.float64)
+    cases, controls = np.flatnonzero(positive), np.flatnonzero(~positive)
+    controls = controls[np.argsort(score[controls], kind="stable")]
+    first = np.searchsorted(score[controls], score[cases], side="left")
+    last = np.searchsorted(score[controls], score[cases], side="right")
+    up_to = np.zeros((len(counts), len(controls) + 1))
+    np.cumsum(counts[:, controls], axis=1, out=up_to[:, 1:])
+    below = up_to[:, first]
+    if (first != last).any():
+        below = (below + up_to[:, last]) / 2
+    weights = counts[:, cases]
+    pairs = weights.sum(axis=1) * up_to[:, -1]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.einsum("rc,rc->r", weights, below) / pairs, dtype=np.float64)
 
 
 def auc_of(positive: np.ndarray, score: np.ndarray) -> float:
@@ -128,9 +157,37 @@ def auc_of(positive: np.ndarray, score: np.ndarray) -> float:
     return float(weighted_auc(positive, score, np.ones((1, len(score))))[0])
 
 
-def jackknife_counts(n: int) -> np.ndarray:
-    """Return the multiplicities of the n samples that each leave one patient out, (n, n)."""
-    return np.ones((n, n)) - np.eye(n)
+def placements(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Return for each patient the share of the other class that it is ranked right against.
+
+    Ties count half; the mean over either class is the AUC. By midranks, as in Sun and Xu 2014
+    (10.1109/LSP.2014.2337313).
+
+    Args:
+        positive: bool, (n,); both classes present.
+        score: float, (n,).
+
+    Returns:
+        float64, (n,).
+    """
+    cases, controls = score[positive], score[~positive]
+    ranks = stats.rankdata(np.concatenate([cases, controls]))
+    placed = np.empty(len(score))
+    placed[positive] = (ranks[: len(cases)] - stats.rankdata(cases)) / len(controls)
+    placed[~positive] = 1 - (ranks[len(cases) :] - stats.rankdata(controls)) / len(cases)
+    return placed
+
+
+def jackknife_auc(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Return the AUC with each patient left out in turn, float64 (n,); nan where a class would end.
+
+    Leaving one of m patients of a class out takes its placement from a mean over m.
+    """
+    placed, estimate = placements(positive, score), auc_of(positive, score)
+    of_class = np.where(positive, positive.sum(), (~positive).sum())
+    with np.errstate(invalid="ignore", divide="ignore"):
+        left = (of_class * estimate - placed) / (of_class - 1)
+    return np.asarray(np.where(of_class > 1, left, np.nan))
 
 
 def percentile_interval(distribution: np.ndarray, confidence: float) -> Interval:
@@ -155,14 +212,18 @@ def bca_interval(
         confidence: for example .95.
 
     Returns:
-        Undefined (nan) where leaving a patient out removes a class; collapsed to the estimate where
-        nothing varies.
+        Undefined (nan) where leaving a patient out removes a class, or where the estimate lies
+        outside the distribution; collapsed to the estimate where nothing varies.
     """
     if not np.isfinite(jackknife).all():
         return Interval(BCA, np.nan, np.nan)
     if np.ptp(distribution) == 0:
         return Interval(BCA, estimate, estimate)
-    share = (np.mean(distribution < estimate) + np.mean(distribution <= estimate)) / 2
+    # A difference of AUCs that equals the estimate may miss it by its last bit.
+    below, not_above = (np.mean(distribution < estimate + nudge) for nudge in (-LAST_BIT, LAST_BIT))
+    share = (below + not_above) / 2
+    if share in {0.0, 1.0}:
+        return Interval(BCA, np.nan, np.nan)
     bias = stats.norm.ppf(share)
     influence = jackknife.mean() - jackknife
     spread = (influence**2).sum() ** 1.5
@@ -170,25 +231,20 @@ def bca_interval(
     tails = stats.norm.ppf([(1 - confidence) / 2, (1 + confidence) / 2])
     shifted = bias + tails
     levels = stats.norm.cdf(bias + shifted / (1 - acceleration * shifted))
-    if not np.isfinite(levels).all():
-        return Interval(BCA, np.nan, np.nan)
     low, high = np.quantile(distribution, levels)
     return Interval(BCA, float(low), float(high))
 
 
 def delong_variance(positive: np.ndarray, score: np.ndarray) -> float:
-    """Return the variance of the AUC after DeLong et al. 1988 (10.2307/2531595), by midranks.
+    """Return the variance of the AUC after DeLong et al. 1988 (10.2307/2531595).
 
-    The midrank form is that of Sun and Xu 2014 (10.1109/LSP.2014.2337313).
+    nan when a class has fewer than two patients.
     """
-    cases, controls = score[positive], score[~positive]
-    m, n = len(cases), len(controls)
+    m, n = int(positive.sum()), int((~positive).sum())
     if m < 2 or n < 2:
         return float("nan")
-    ranks = stats.rankdata(np.concatenate([cases, controls]))
-    of_cases = (ranks[:m] - stats.rankdata(cases)) / n
-    of_controls = 1 - (ranks[m:] - stats.rankdata(controls)) / m
-    return float(of_cases.var(ddof=1) / m + of_controls.var(ddof=1) / n)
+    placed = placements(positive, score)
+    return float(placed[positive].var(ddof=1) / m + placed[~positive].var(ddof=1) / n)
 
 
 def logit_delong_interval(positive: np.ndarray, score: np.ndarray, confidence: float) -> Interval:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,19 @@ from sklearn.metrics import roc_curve
 from analysis.bootstrap import (
     Interval,
     Resamples,
+    auc_of,
     bca_interval,
     clopper_pearson_interval,
-    jackknife_counts,
+    jackknife_auc,
     logit_delong_interval,
     percentile_interval,
+    undefined_too_often,
     weighted_auc,
+    why_unreliable,
 )
 
-# {"estimate", "n", "intervals": {method: {"low", "high", "degenerate"}}, "undefined_resamples"}
+# {"estimate", "n", "intervals": {method: {"low", "high", "degenerate"}}, "undefined_resamples",
+#  "unreliable": why the intervals cannot be relied on, or None}
 Estimate = dict[str, Any]
 
 HALF = "half"
@@ -108,13 +112,16 @@ def compare_aucs(
         resamples: of these n patients.
         confidence: for example .95.
     """
-
-    def difference(counts: np.ndarray) -> np.ndarray:
-        of_first = weighted_auc(positive, first, counts)
-        of_second = weighted_auc(positive, second, counts)
-        return np.asarray(of_first - of_second, dtype=np.float64)
-
-    return _bootstrap(difference, resamples, confidence)
+    distribution = weighted_auc(positive, first, resamples.counts)
+    distribution -= weighted_auc(positive, second, resamples.counts)
+    estimate = auc_of(positive, first) - auc_of(positive, second)
+    left_out = jackknife_auc(positive, first) - jackknife_auc(positive, second)
+    intervals = [
+        percentile_interval(distribution, confidence),
+        bca_interval(distribution, estimate, left_out, confidence),
+    ]
+    unreliable = why_unreliable(positive, resamples)
+    return _estimate(estimate, len(positive), intervals, unreliable=unreliable)
 
 
 def no_information_rate(positive: np.ndarray) -> float:
@@ -126,12 +133,15 @@ def no_information_rate(positive: np.ndarray) -> float:
 def _describe_auc(
     positive: np.ndarray, score: np.ndarray, resamples: Resamples, confidence: float
 ) -> Estimate:
-    def auc(counts: np.ndarray) -> np.ndarray:
-        return weighted_auc(positive, score, counts)
-
-    return _bootstrap(
-        auc, resamples, confidence, logit_delong_interval(positive, score, confidence)
-    )
+    distribution = weighted_auc(positive, score, resamples.counts)
+    estimate, left_out = auc_of(positive, score), jackknife_auc(positive, score)
+    intervals = [
+        percentile_interval(distribution, confidence),
+        bca_interval(distribution, estimate, left_out, confidence),
+        logit_delong_interval(positive, score, confidence),
+    ]
+    unreliable = why_unreliable(positive, resamples)
+    return _estimate(estimate, len(positive), intervals, unreliable=unreliable)
 
 
 def _describe_brier(
@@ -157,7 +167,7 @@ def _describe_calls(
     counts = cells.sum(axis=0)
     here = _proportions(counts[None])
     everywhere = _proportions(resamples.counts @ cells)
-    n = len(positive)
+    n, by_class = len(positive), why_unreliable(positive, resamples)
     described: dict[str, Any] = {
         "counts": dict(zip(("tp", "fp", "tn", "fn"), map(int, counts), strict=True))
     }
@@ -167,7 +177,15 @@ def _describe_calls(
             right = int(counts[0] + counts[2])
             intervals.append(clopper_pearson_interval(right, n, confidence))
         undefined = int(np.isnan(everywhere[name]).sum())
-        described[name] = _estimate(float(here[name][0]), n, intervals, undefined)
+        why = undefined_too_often(undefined / len(everywhere[name]))
+        described[name] = _estimate(
+            float(here[name][0]),
+            n,
+            intervals,
+            undefined_resamples=undefined,
+            # Accuracy alone does not ask which class a patient is of.
+            unreliable=None if name == "accuracy" else by_class or why,
+        )
     return described
 
 
@@ -187,26 +205,18 @@ def _proportions(cells: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(PROPORTIONS, values, strict=True))
 
 
-def _bootstrap(
-    statistic: Callable[[np.ndarray], np.ndarray],
-    resamples: Resamples,
-    confidence: float,
-    *more: Interval,
-) -> Estimate:
-    """Return a statistic of multiplicities with percentile and BCa intervals, and ``more``."""
-    n = resamples.counts.shape[1]
-    estimate = float(statistic(np.ones((1, n)))[0])
-    distribution = statistic(resamples.counts)
-    bca = bca_interval(distribution, estimate, statistic(jackknife_counts(n)), confidence)
-    return _estimate(estimate, n, [percentile_interval(distribution, confidence), bca, *more])
-
-
 def _estimate(
-    estimate: float, n: int, intervals: list[Interval], undefined_resamples: int = 0
+    estimate: float,
+    n: int,
+    intervals: list[Interval],
+    *,
+    undefined_resamples: int = 0,
+    unreliable: str | None = None,
 ) -> Estimate:
     return {
         "estimate": estimate if np.isfinite(estimate) else None,
         "n": n,
         "intervals": {interval.method: interval.as_dict() for interval in intervals},
         "undefined_resamples": undefined_resamples,
+        "unreliable": unreliable,
     }

@@ -77,19 +77,18 @@ def read_target(
         return derived
     cells = rows.text(name)
     given, broken = parse_numbers(cells)
-    _note_no_number(findings, broken, name, cells)
-    third = ~np.isnan(given) & (given != 0) & (given != 1)
+    broken |= ~np.isnan(given) & (given != 0) & (given != 1)
     findings.add(
-        third,
+        broken,
         name,
         "a target must be 0, 1 or empty",
-        "Correct the cell, or derive the target in the study file",
+        "Write 1 for positive and 0 for negative, or derive the target in the study file",
         partial(_cell, cells),
     )
     if derived is None:
         return given
     findings.add(
-        ~third & ~broken & (np.nan_to_num(given, nan=-1) != np.nan_to_num(derived, nan=-1)),
+        ~broken & (np.nan_to_num(given, nan=-1) != np.nan_to_num(derived, nan=-1)),
         name,
         f"the given target differs from the one that cohort.derive.{name} computes",
         "Remove the column or the derive entry",

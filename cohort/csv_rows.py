@@ -77,16 +77,14 @@ def read_rows(path: Path) -> CsvRows:
 
 def _parse(content: bytes, name: str) -> tuple[pa.Table, list[int], list[int]]:
     """Return the trimmed cells, the numbers of uneven rows and those of blank lines."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(name, "the file must be UTF-8 text", "Save it as 'CSV UTF-8'") from None
+    text = _decode(content, name)
     try:
         header = next(csv.reader(io.StringIO(text, newline="")), [])
     except csv.Error:
         header = []
     if not header:
         raise InputError(name, "the file holds no header row", "Write the column names in row 1")
+    _check_separator(header, name)
     uneven: list[int] = []
     blank: list[int] = []
 
@@ -112,6 +110,33 @@ def _parse(content: bytes, name: str) -> tuple[pa.Table, list[int], list[int]]:
     names = [column.strip() for column in header]
     trimmed = [pc.utf8_trim_whitespace(column) for column in table.columns]
     return pa.table(trimmed, names=names), uneven, blank
+
+
+def _check_separator(header: list[str], name: str) -> None:
+    """Refuse what Excel writes where the comma is the decimal mark, before rows look uneven."""
+    for separator, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and separator in header[0]:
+            raise InputError(
+                f"{name} row 1",
+                f"the cells must be separated by commas, got {word}",
+                "Save it as 'CSV UTF-8 (comma delimited)', numbers with a decimal point",
+            )
+
+
+def _decode(content: bytes, name: str) -> str:
+    """Return the text without its byte-order mark; nothing but UTF-8 is guessed at."""
+    remedy = "Save it as 'CSV UTF-8 (comma delimited)'"
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in content:
+        raise InputError(name, "the file must be UTF-8 text, got UTF-16 or binary data", remedy)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{name} line {line}",
+            f"the file must be UTF-8 text, got byte {content[error.start]:#04x} (Latin-1?)",
+            remedy,
+        ) from None
 
 
 def _wholly_empty(cells: pa.Table) -> np.ndarray:

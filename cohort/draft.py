@@ -11,6 +11,7 @@ import pandas as pd
 import yaml
 from jinja2 import Environment
 
+from cohort.csv_rows import read_rows
 from cohort.segments import SEGMENTS, segment_columns
 from spaces.errors import InputError
 
@@ -66,16 +67,10 @@ def draft_study(table_path: Path) -> str:
     Raises:
         InputError: the table cannot be read, or holds no image column or no possible target.
     """
-    try:
-        table = pd.read_csv(table_path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        problem = f"cannot be read as CSV ({error})"
-        raise InputError(str(table_path), problem, "Give the path of a cohort.csv") from None
+    table = read_rows(table_path).cells.to_pandas()
     if "patient_id" not in table.columns:
         problem = f"needs a column patient_id, found {', '.join(table.columns[:6])}"
         remedy = "Rename the column that names the patient; it has one unique value a row"
-        if len(table.columns) == 1 and ";" in table.columns[0]:
-            remedy = "Save the table with commas between the columns"
         raise InputError(table_path.name, problem, remedy)
     found = recognise(table)
     if not found.inputs:

@@ -15,7 +15,12 @@ from spaces.run_files import RunFiles, read_json, write_json, write_text
 from spaces.study import Study, read_study
 
 # What may change while a run is continued: where it runs, never what it computes.
-MAY_DIFFER = frozenset({"resources.slots", "resources.gpus_per_trial"})
+MAY_DIFFER = frozenset({"resources.slots", "resources.gpus_per_trial", "search.stalled_after"})
+WHAT = {
+    "cohort_sha256": "the cohort table",
+    "split_sha256": "the split",
+    "images_sha256": "an image of a development patient",
+}
 
 
 def relocate(study: Study, folder: Path, root: Path) -> Study:
@@ -50,17 +55,17 @@ def reopen(run: RunFiles, *, verify_images: bool = True) -> Cohort:
 
     Raises:
         InputError: the directory is no run.
-        RefusedError: the cohort table is not the one that the run began with.
+        RefusedError: table, split or development images are not those that the run began with.
     """
     study, split = read_study(run.study), read_split(run.split)
     cohort = read_cohort(study, run.root, split=split, verify_images=verify_images)
     begun = read_json(run.environment, "environment")
     for name, now in _hashes(cohort).items():
-        if begun[name] != now:
+        if now is not None and begun.get(name, now) != now:
             raise RefusedError(
                 str(run.root),
-                f"{name.removesuffix('_sha256')} differs from the one that the run began with",
-                "Restore it, or start a run of another name",
+                f"{WHAT[name]} changed since the run began",
+                "Restore what it began with, or begin a run of another name",
             )
     return cohort
 
@@ -84,8 +89,12 @@ def record(run: RunFiles, study: Study, folder: Path, cohort: Cohort) -> list[st
     return sorted(_differences(sessions[-1], here)) if sessions else []
 
 
-def _hashes(cohort: Cohort) -> dict[str, str]:
-    return {"cohort_sha256": cohort.table_sha256, "split_sha256": cohort.split.sha256}
+def _hashes(cohort: Cohort) -> dict[str, str | None]:
+    return {
+        "cohort_sha256": cohort.table_sha256,
+        "split_sha256": cohort.split.sha256,
+        "images_sha256": cohort.images_sha256,
+    }
 
 
 def _refuse_differences(run: RunFiles, begun: Study, wanted: Study) -> None:

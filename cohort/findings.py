@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from spaces.errors import InputError
 
 SHOWN = 10
+"""Broken cells that are named, shared out over the rules that they break."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,13 @@ class Findings:
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        self._counts: Counter[str] = Counter()
         self._kept: list[Finding] = []
+
+    @property
+    def count(self) -> int:
+        """Number of broken cells."""
+        return self._counts.total()
 
     def add(
         self,
@@ -52,16 +59,16 @@ class Findings:
                 ids, and paths that are often named by them).
         """
         positions = np.flatnonzero(broken)
-        self.count += len(positions)
         for position in positions[:SHOWN].tolist():
             shown = None if value is None else value(position)
             self._kept.append(Finding(position, column, rule, remedy, shown))
+        self._counts[rule] += len(positions)
 
     def add_one(
         self, position: int, column: str, rule: str, remedy: str, value: str | None = None
     ) -> None:
         """Record one row that breaks ``rule``; see ``add``."""
-        self.count += 1
+        self._counts[rule] += 1
         self._kept.append(Finding(position, column, rule, remedy, value))
 
     def touch(self, column: str) -> bool:
@@ -69,24 +76,32 @@ class Findings:
         return any(finding.column == column for finding in self._kept)
 
     def error(self, file: str, row_numbers: np.ndarray, *, development: np.ndarray) -> InputError:
-        """Return one error that lists the findings by row.
+        """Return one error: each broken rule once, with the first cells that break it.
 
         Args:
             file: name of the table.
             row_numbers: (n,), the row of each position as a spreadsheet shows it.
             development: bool (n,), rows known to be development; other rows' values are withheld.
         """
-        kept = sorted(self._kept, key=lambda finding: finding.position)[:SHOWN]
-        texts = []
-        for finding in kept:
-            text = finding.rule
-            if finding.value is not None:
-                is_open = bool(development[finding.position])
-                text += f", got {finding.value}" if is_open else ", got a value that is sealed"
-            texts.append((f"row {row_numbers[finding.position]} {finding.column}", text))
+        kept = sorted(self._kept, key=lambda finding: finding.position)
+        rows = [f"row {row_numbers[cell.position]} {cell.column}" for cell in kept]
+        sealed = [not development[cell.position] for cell in kept]
         if self.count == 1:
-            return InputError(f"{file} {texts[0][0]}", texts[0][1], kept[0].remedy)
-        listed = "; ".join(f"{place}: {text}" for place, text in texts)
-        more = f"; and {self.count - len(texts)} more" if self.count > len(texts) else ""
-        remedies = dict.fromkeys(finding.remedy for finding in kept if finding.remedy)
-        return InputError(file, f"{self.count} broken cells: {listed}{more}", ". ".join(remedies))
+            problem = kept[0].rule
+            if kept[0].value is not None:
+                problem += f", got {'a value that is sealed' if sealed[0] else kept[0].value}"
+            return InputError(f"{file} {rows[0]}", problem, kept[0].remedy)
+        places: dict[str, list[str]] = {}
+        for cell, row, is_sealed in zip(kept, rows, sealed, strict=True):
+            value = "" if is_sealed or cell.value is None else f" {cell.value}"
+            places.setdefault(cell.rule, []).append(row + value)
+        named = max(1, SHOWN // len(places))
+        texts = [self._told(rule, cells[:named]) for rule, cells in places.items()]
+        remedies = dict.fromkeys(cell.remedy for cell in kept)
+        return InputError(
+            file, f"{self.count} broken cells: {'. '.join(texts)}", ". ".join(remedies)
+        )
+
+    def _told(self, rule: str, cells: Sequence[str]) -> str:
+        more = self._counts[rule] - len(cells)
+        return f"{rule}: {', '.join(cells)}" + (f" and {more} more" if more else "")

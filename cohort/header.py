@@ -24,8 +24,6 @@ def check_header(names: Sequence[str], section: CohortSection, file: str) -> Non
     where = f"{file} row 1"
     if PATIENT not in names:
         remedy = f"Call the column of patient ids {PATIENT}"
-        if any(";" in name or "\t" in name for name in names):
-            remedy += ", and separate the cells by commas"
         raise InputError(where, f"column '{PATIENT}' is missing", remedy)
     repeated = sorted({name for name in names if name and names.count(name) > 1})
     if repeated:

@@ -19,6 +19,8 @@ from spaces.errors import InputError
 LEAST_SIDE = 16
 MOST_PIXELS = 64_000_000
 FORMATS = ("PNG", "JPEG")
+THUMBNAIL = 32
+"""Side in pixels of the grey thumbnail by which pictures are compared."""
 _THREADS = 8
 # What Pillow raises on damaged files, by experience and by its own tests.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
@@ -41,12 +43,19 @@ class UnusableImageError(Exception):
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What one image file reveals: a digest of its pixels, its kind and its size on disk."""
+    """What one image file reveals.
+
+    Attributes:
+        digest: of its pixels.
+        kind: format, mode and size: ``PNG RGB 228x228``.
+        file_bytes: its size on disk.
+        thumbnail: grey means over 32 x 32 equal boxes, 0-255, row by row (1 KB).
+    """
 
     digest: bytes
     kind: str
-    """Format, mode and size: ``PNG RGB 228x228``."""
     file_bytes: int
+    thumbnail: bytes
 
 
 def read_image(path: Path, size: int, *, where: str = "polar map") -> np.ndarray:
@@ -92,7 +101,8 @@ def inspect_image(path: Path) -> ImageFacts:
     """
     image, kind = _decode(path)
     digest = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).digest()
-    return ImageFacts(digest, kind, path.stat().st_size)
+    small = image.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    return ImageFacts(digest, kind, path.stat().st_size, small.tobytes())
 
 
 def inspect_images(paths: Iterable[Path]) -> list[ImageFacts | UnusableImageError]:

@@ -155,15 +155,18 @@ def _draw_test(
 def _check_classes(
     target: np.ndarray, is_test: np.ndarray, folds: np.ndarray, section: SplitSection
 ) -> None:
-    stratify = "Set stratify: true"
-    if section.stratify:
-        stratify = "stratify: true cannot help here: use fewer folds or a larger test set"
-    if not {0.0, 1.0} <= set(target[~is_test].tolist()):
+    inside = target[~is_test]
+    negative, positive = (int((inside == value).sum()) for value in (0, 1))
+    if not negative or not positive:
         raise InputError(
             "cohort.target",
-            f"the {(~is_test).sum()} development patients must have both classes, 0 and 1",
+            f"the {len(inside)} development patients must have both classes, got {negative} with "
+            f"0, {positive} with 1, {int(np.isnan(inside).sum())} unknown",
             "Choose another target, or a split that leaves both in development",
         )
+    helpless = "stratify: true cannot help here: use fewer folds or a larger test set"
+    stratify = helpless if section.stratify else "Set stratify: true"
+    scarce = min(negative, positive) < section.folds
     for fold in range(section.folds):
         values = target[folds == fold]
         for value in (0, 1):
@@ -172,10 +175,10 @@ def _check_classes(
                     WHERE,
                     f"fold {fold + 1} of {section.folds} holds no development patient whose "
                     f"target is {value}",
-                    stratify,
+                    helpless if scarce else stratify,
                 )
     if not {0.0, 1.0} <= set(target[is_test].tolist()):
-        by_column = f"Change the column '{section.column}': stratify: true cannot"
+        by_column = f"Change the column '{section.column}': stratify: true cannot help"
         raise InputError(
             WHERE, "the test set lacks a class", by_column if section.column else stratify
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from cohort.patient_key import (
 )
 from cohort.patients import Patients
 from cohort.split import Split, assign, draw_split
-from cohort.suspicions import find_suspicions
+from cohort.suspicions import find_suspicions, find_twins
 from spaces.errors import InputError
 from spaces.study import Study
 
@@ -40,7 +41,9 @@ class Cohort:
         flow: ``collected``, ``excluded`` (by reason), ``included``, ``development``, ``test``, and
             ``missing_target`` (of development).
         table_sha256: of the csv's bytes.
-        warnings: sentences about what looks wrong, judged on development alone.
+        warnings: sentences about what looks wrong, judged on development alone; but they say
+            which development patients share a picture with a test patient.
+        images_sha256: of the development patients' pixels; None if images were not verified.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Cohort:
     flow: Mapping[str, int | Mapping[str, int]]
     table_sha256: str = field(repr=False)
     warnings: tuple[str, ...]
+    images_sha256: str | None = field(default=None, repr=False)
 
 
 def read_cohort(
@@ -104,8 +108,18 @@ def read_cohort(
             "missing_target": int(np.isnan(development.target).sum()),
         },
         table_sha256=table.sha256,
-        warnings=_warnings(study, table, development, positions),
+        warnings=_warnings(study, table, development, split, positions),
+        images_sha256=_digest_images(table, positions),
     )
+
+
+def _digest_images(table: FullTable, positions: np.ndarray) -> str | None:
+    if not table.image_facts:
+        return None
+    digest = hashlib.sha256()
+    for name, facts in sorted(table.image_facts.items()):
+        digest.update(name.encode() + b"".join(facts[at].digest for at in positions))
+    return digest.hexdigest()
 
 
 def _surely_development(table: FullTable, study: Study, split: Split | None) -> np.ndarray:
@@ -130,7 +144,7 @@ def _surely_development(table: FullTable, study: Study, split: Split | None) -> 
 
 
 def _warnings(
-    study: Study, table: FullTable, development: Patients, positions: np.ndarray
+    study: Study, table: FullTable, development: Patients, split: Split, positions: np.ndarray
 ) -> tuple[str, ...]:
     found = find_suspicions(
         study.cohort,
@@ -138,6 +152,9 @@ def _warnings(
         {prefix: values[positions] for prefix, values in table.segment_values.items()},
         {name: [facts[at] for at in positions] for name, facts in table.image_facts.items()},
     )
+    folds = np.full(len(table.everyone), -1)
+    folds[positions] = split.folds
+    found += find_twins(table.image_facts, folds, table.row_numbers)
     if key_path(table.path).exists() and not is_private(table.path):
         name = key_path(table.path).name
         found.append(f"{name} can be read by other users: chmod 600 {name}")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from ray.tune import Trainable
 
+from search.heartbeat import Heartbeat
 from search.trial import Assignment, Problem, Report, Trial, failure
+from spaces.errors import UserError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles
 
@@ -76,17 +79,21 @@ class TrialActor(Trainable):
         self._let_go()
 
     def _advance(self) -> Report:
+        number, run = self._assignment.number, RunFiles(Path(self._workplace.run_root))
         try:
             if self._problem is None:
                 self._problem = self._workplace.open()
             if self._trial is None:
-                run = RunFiles(Path(self._workplace.run_root))
+                beat = Heartbeat(run, number)
+                beat()
                 self._trial = Trial(
-                    self._problem, run, self._assignment, epochs=self._workplace.epochs
+                    self._problem, run, self._assignment, epochs=self._workplace.epochs, beat=beat
                 )
             return self._trial.advance()
+        except UserError as error:  # the study's fault, not this configuration's
+            return Report(number, socket.gethostname(), obstacle=error)
         except Exception as error:  # noqa: BLE001  the trial's border: a bad configuration is a result
-            return failure(self._assignment.number, error)
+            return failure(number, error)
 
     def _let_go(self) -> None:
         # Should this raise, the next trial starts again in a process of its own.

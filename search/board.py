@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from search.trial import Report
-from spaces.errors import RefusedError
+from spaces.errors import RefusedError, UserError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles, read_out_of_fold, sha256_of
 from spaces.study import Study
@@ -48,6 +48,11 @@ class Seat:
     trial: TrialRecord
     tune_trial: TuneTrial | None = None
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether it still waits for the slot to become free."""
+        return self.tune_trial is None or self.tune_trial.status == "PENDING"
+
 
 class Board:
     """The one state that searcher, scheduler and views share; trials.jsonl is its memory.
@@ -58,6 +63,7 @@ class Board:
     Attributes:
         trials: every asked trial, by number.
         total: how many will be asked; one if the study fixes every parameter.
+        obstacle: what keeps every trial from starting, and so ended the search; None if nothing.
     """
 
     def __init__(
@@ -80,6 +86,8 @@ class Board:
         self._device = device
         self._observers = observers
         self._seats: dict[str, Seat] = {}
+        self._causes: dict[int, str] = {}
+        self.obstacle: UserError | None = None
         self._waiting = [trial for trial in self.trials if trial.state is None]
         for trial in self._waiting:
             trial.oof_sha256 = self._digest(trial)
@@ -96,6 +104,11 @@ class Board:
     def running(self) -> list[TrialRecord]:
         """The trials that occupy a slot."""
         return [seat.trial for seat in self._seats.values()]
+
+    @property
+    def seats(self) -> list[Seat]:
+        """The occupied slots."""
+        return list(self._seats.values())
 
     @property
     def tune_trials(self) -> list[TuneTrial]:
@@ -137,11 +150,18 @@ class Board:
             self._seats[tune_trial.trial_id].tune_trial = tune_trial
 
     def report(self, tune_id: str, report: Report) -> TrialRecord | None:
-        """Take in a report and log what is new; return the trial, None if it does not run."""
+        """Take in a report and log what is new.
+
+        Returns:
+            The trial; None if it does not run, or cannot: then ``obstacle`` is set.
+        """
         seat = self._seats.get(tune_id)
         if seat is None:
             return None
         trial = seat.trial
+        if report.obstacle is not None:
+            self.obstacle = report.obstacle
+            return None
         trial.host = report.host
         trial.oof_sha256 = report.oof_sha256 or trial.oof_sha256
         if report.epoch is None:
@@ -172,25 +192,33 @@ class Board:
         for observer in self._observers:
             observer.ended(trial)
 
+    def suspect(self, trial: TrialRecord, cause: str) -> None:
+        """Remember why the process of a trial is about to be lost."""
+        self._causes[trial.number] = cause
+
     def collect_lost(self) -> None:
         """Let trials that Tune finished without an end wait again, or fail after all retries.
 
         This one path covers a dead process, a dead node, and the errors of reused actors of which
         Tune tells neither searcher nor scheduler.
         """
+        if self.obstacle is not None:
+            return  # Tune was told to stop them; their numbers stay open
         for seat in list(self._seats.values()):
             if seat.tune_trial is None or not seat.tune_trial.is_finished():
                 continue
             trial = seat.trial
             self._vacate(trial)
+            cause = self._causes.pop(trial.number, "lost: its process or node died")
             if trial.retries < self.study.search.retries:
                 trial.retries += 1
-                _log.warning("trial %d: its process was lost, it starts again", trial.number)
+                self._log.lost(trial.number, cause)
+                _log.warning("trial %d: %s; it starts again", trial.number, cause)
                 self._waiting.append(trial)
                 self._waiting.sort(key=lambda waiting: waiting.number)
             else:
                 starts = trial.retries + 1
-                self.end(trial, "failed", f"lost: its process or node died, {starts} of {starts}")
+                self.end(trial, "failed", f"{cause}, {starts} of {starts}")
 
     def _vacate(self, trial: TrialRecord) -> None:
         self._seats = {key: seat for key, seat in self._seats.items() if seat.trial is not trial}

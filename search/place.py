@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
@@ -12,12 +13,13 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
+from filelock import FileLock, Timeout
 from ray.exceptions import RayTaskError
 
 from spaces.errors import InputError, RefusedError
@@ -27,6 +29,7 @@ PACKAGES = ("spaces", "cohort", "trainable", "search", "analysis")
 OBJECT_STORE_BYTES = 256 * 1024 * 1024
 RESTARTS = 2
 KNOCK_SECONDS = 10
+SCRATCH, LOCK = "polartune-", "lock"
 
 _log = logging.getLogger(__name__)
 
@@ -40,12 +43,14 @@ class Place:
         device: ``cpu`` or ``cuda``, for every slot.
         cpus: CPUs of a slot.
         gpus: GPUs of a slot, whole or 1/n; 0 on ``cpu``.
+        is_own: whether they are this computer's, and see what the driver sees.
     """
 
     slots: int
     device: str
     cpus: int
     gpus: float
+    is_own: bool = False
 
     def run_on_slots(
         self,
@@ -139,19 +144,35 @@ def connected(resources: ResourcesSection, *, address: str | None = None) -> Ite
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Tune would move every worker into a folder of its own, and relative paths would break.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-    folder = None if address else Path(tempfile.mkdtemp(prefix="polartune-"))
-    try:
+    with ExitStack() as opened:
+        folder = None if address else opened.enter_context(_scratch())
+        opened.callback(ray.shutdown)
         with _keeping_signals():
             if folder:
                 _start(resources, folder)
             else:
                 _join(str(address))
-        with _raylet_muted():
-            yield _place(resources, _offered(), is_own=address is None)
+        opened.enter_context(_raylet_muted())
+        yield _place(resources, _offered(), is_own=address is None)
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Give Ray a folder for its sockets and logs, and remove those that killed drivers left.
+
+    The lock inside lives as long as its driver, however that ends.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        if not (left / LOCK).exists():
+            continue
+        with contextlib.suppress(OSError, Timeout), FileLock(left / LOCK, timeout=0):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=SCRATCH))
+    try:
+        with FileLock(folder / LOCK):
+            yield folder
     finally:
-        ray.shutdown()
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _offered() -> dict[str, float]:
@@ -281,4 +302,4 @@ def _place(resources: ResourcesSection, offered: Mapping[str, float], *, is_own:
             f"a trial needs {resources.cpus_per_trial} CPUs, {offered.get('CPU', 0.0):g} are there",
             "Lower it; on a cluster that adds nodes when asked, set resources.slots",
         )
-    return Place(slots, device, resources.cpus_per_trial, share)
+    return Place(slots, device, resources.cpus_per_trial, share, is_own)

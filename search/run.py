@@ -22,6 +22,7 @@ from rich.console import Console
 
 from search.actor import OPENER, TrialActor, Workplace
 from search.board import Board, Observer
+from search.heartbeat import Overseer
 from search.live import Display
 from search.place import Place
 from search.scheduler import RungScheduler, settle
@@ -67,7 +68,8 @@ def search(
     Raises:
         KeyboardInterrupt: SIGINT arrived; the run can be continued.
         SystemExit: SIGTERM arrived; likewise.
-        RefusedError: trials.jsonl is damaged.
+        RefusedError: trials.jsonl is damaged, or was written by other code.
+        UserError: no trial can start: what opening the study in a slot raised.
     """
     study = read_study(run.study)
     curves = Curves(run.tensorboard, study.space, read_trials(run.trials))
@@ -103,6 +105,7 @@ def _tune(
     """Let Ray Tune run what the searcher hands out, until every trial has ended."""
     run, epochs = board.run, board.study.training.epochs
     shutil.rmtree(run.tune, ignore_errors=True)
+    overseer = Overseer(board)
     workplace = Workplace(str(run.root.resolve()), place.device, opener, epochs)
     resources = tune.PlacementGroupFactory([{"CPU": place.cpus, "GPU": place.gpus}])
     tuner = tune.Tuner(
@@ -121,12 +124,15 @@ def _tune(
             name="trials",
             storage_path=str(run.tune.resolve()),
             verbose=0,
-            callbacks=[Ticker(display)],
+            callbacks=[Ticker(display, overseer)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
     with _environment(TUNE_ENVIRONMENT), _terminated() as terminated:
         tuner.fit()
+    overseer.close()
+    if board.obstacle is not None:
+        raise board.obstacle
     if not board.is_over:
         _interrupt(terminated)
 
@@ -142,19 +148,22 @@ def _folder_name(trial: Any) -> str:
 
 
 class Ticker(tune.Callback):
-    """Redraws the display as often as Tune's loop turns."""
+    """Redraws the display and looks after the trials as often as Tune's loop turns."""
 
-    def __init__(self, display: Display | None) -> None:
+    def __init__(self, display: Display | None, overseer: Overseer | None) -> None:
         self._display = display
+        self._overseer = overseer
 
-    def __reduce__(self) -> tuple[type[Ticker], tuple[None]]:
+    def __reduce__(self) -> tuple[type[Ticker], tuple[None, None]]:
         """Stay out of Tune's snapshots."""
-        return Ticker, (None,)
+        return Ticker, (None, None)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
-        """Redraw."""
+        """Redraw and look."""
         if self._display:
             self._display.tick()
+        if self._overseer:
+            self._overseer.look()
 
 
 def _export(study: optuna.Study, path: Path) -> None:

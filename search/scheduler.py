@@ -93,7 +93,7 @@ class RungScheduler(FIFOScheduler):
             self._actors_kept = True
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002
-        """Log the report; stop the trial if it failed, fell behind or is complete."""
+        """Log the report; stop the trial if it failed, fell behind, is complete or cannot go on."""
         running = self._board.report(trial.trial_id, result[REPORT])
         if running is None:
             return str(TrialScheduler.STOP)
@@ -101,6 +101,8 @@ class RungScheduler(FIFOScheduler):
             running.epochs
         )
         if not repeated and settle(self._board, running):
+            return str(TrialScheduler.STOP)
+        if self._board.obstacle is not None:
             return str(TrialScheduler.STOP)
         return str(TrialScheduler.CONTINUE)
 

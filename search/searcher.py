@@ -118,7 +118,7 @@ class StudySearcher(OptunaSearch):
         board = self._board
         board.collect_lost()
         self.tell()
-        if board.is_over:
+        if board.is_over or board.obstacle is not None:
             return Searcher.FINISHED
         if len(board.running) >= self._slots:
             return None

@@ -6,13 +6,14 @@ import math
 import socket
 import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from spaces.errors import UserError
 from spaces.parameters import Configuration
 from spaces.run_files import (
     RunFiles,
@@ -51,8 +52,8 @@ class EpochReport(Protocol):
 class CrossValidation(Protocol):
     """The folds of one configuration, trained in lock-step."""
 
-    def advance(self) -> EpochReport:
-        """Train every fold for one epoch, then validate each."""
+    def advance(self, beat: Callable[[], None]) -> EpochReport:
+        """Train every fold for one epoch, then validate each; call ``beat`` after each batch."""
         ...
 
     def save(self, path: Path) -> None:
@@ -102,6 +103,7 @@ class Report:
         oof_sha256: digest of oof/<number>.parquet, None while there is no such file.
         failed: why the trial cannot go on; empty while it can.
         traceback: where it failed, for run.log.
+        obstacle: why no trial of the study can start here; None if they can.
     """
 
     number: int
@@ -110,6 +112,7 @@ class Report:
     oof_sha256: str | None = None
     failed: str = ""
     traceback: str = ""
+    obstacle: UserError | None = None
 
     @property
     def score(self) -> float:
@@ -141,12 +144,14 @@ class Trial:
         *,
         epochs: int,
         unsaved_seconds: float = UNSAVED_SECONDS,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._assignment = assignment
         self._run = run
         self._epochs = epochs
         self._folds = problem.folds
         self._unsaved_seconds = unsaved_seconds
+        self._beat = beat
         self._unsaved = 0.0
         self._oof_sha256: str | None = None
         self._mean_auc = list(assignment.history)
@@ -171,7 +176,7 @@ class Trial:
         """Train and validate one epoch; its logits are on disk when this returns."""
         began = time.monotonic()
         number, host = self._assignment.number, socket.gethostname()
-        report = self._cross_validation.advance()
+        report = self._cross_validation.advance(self._beat)
         problem = non_finite(report)
         if problem:
             reason = f"{problem} at epoch {report.epoch}"

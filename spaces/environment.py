@@ -6,6 +6,8 @@ import hashlib
 import importlib.util
 import platform
 import re
+from collections.abc import Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 from spaces.errors import RefusedError
 
 PACKAGES = ("spaces", "cohort", "trainable", "search", "analysis")
+COMPUTING = ("spaces", "cohort", "trainable", "search")
 HOME = Path(__file__).resolve().parents[1]
 
 
@@ -35,11 +38,10 @@ def check_packages() -> None:
             )
 
 
-def hash_code() -> str:
-    """Return the sha256 over path and content of every Python file of polartune."""
+def hash_code(packages: Sequence[str] = PACKAGES) -> str:
+    """Return the sha256 over path and content of every Python file of some of our packages."""
     digest = hashlib.sha256()
-    files = [HOME / "polartune.py", *(path for name in PACKAGES for path in _python_files(name))]
-    for path in files:
+    for path in (path for name in packages for path in _python_files(name)):
         digest.update(f"{path.relative_to(HOME).as_posix()}\0".encode())
         digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()
@@ -47,6 +49,15 @@ def hash_code() -> str:
 
 def _python_files(package: str) -> list[Path]:
     return sorted((HOME / package).rglob("*.py"))
+
+
+@cache
+def describe_computing() -> dict[str, str | None]:
+    """Return what a trial's scores depend on beside study and cohort: our code, and libraries."""
+    return {
+        "polartune's code": hash_code(COMPUTING),
+        **{library: version_of(library) for library in ("torch", "torchvision", "numpy", "optuna")},
+    }
 
 
 def describe_environment() -> dict[str, Any]:

@@ -54,7 +54,10 @@ class NoCompleteTrialError(UserError):
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Return ``did you mean 'x'`` for the closest valid name, else the list of valid names."""
+    """Return ``did you mean 'x'`` for the closest valid name, else up to 12 of the valid names."""
     names = sorted(valid)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"Did you mean '{close[0]}'?" if close else f"Use one of: {', '.join(names)}"
+    if close:
+        return f"Did you mean '{close[0]}'?"
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return f"Use one of: {', '.join(names[:12])}{more}"

@@ -11,6 +11,9 @@ from pydantic import ValidationError
 from spaces.errors import InputError, nearest
 from spaces.parameters import TAGS
 
+SHOWN = 80
+"""Characters of a wrong value that are repeated."""
+
 
 def explain(
     error: ValidationError, name: str, tree: yaml.Node | None, schema: dict[str, Any]
@@ -43,7 +46,12 @@ def explain(
     if isinstance(value, str) and _is_number(value):
         remedy = f"YAML reads {value} as text; write {_yaml_float(float(value))}"
     message = finding["msg"].removeprefix("Input ")
-    return InputError(where, f"{message[0].lower()}{message[1:]}, got {value!r}", remedy)
+    return InputError(where, f"{message[0].lower()}{message[1:]}, got {_short(value)}", remedy)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _yaml_float(value: float) -> str:

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 # One name for one thing: these stand in YAML, Optuna, TensorBoard, best.yaml and every figure.
 LAMBDA = "lambda"
@@ -31,7 +39,10 @@ class Range(BaseModel):
     @model_validator(mode="after")
     def _ordered(self) -> Range:
         if self.low >= self.high:
-            raise ValueError(f"low must be < high, got low {self.low} and high {self.high}")
+            raise ValueError(
+                f"low must be < high, got low {self.low} and high {self.high}; exchange them, or "
+                "write one number to fix the parameter"
+            )
         if self.log and self.low <= 0:
             raise ValueError(
                 f"low must be > 0 on a log scale, got {self.low}; use log: false or a positive low"
@@ -98,19 +109,15 @@ class Space(BaseModel):
     weight_decay: Parameter = Range(low=1e-6, high=1e-1, log=True)
     augmentation_strength: Grid = Choices(choices=[0.0, 0.25, 0.5, 0.75, 1.0])
 
-    @model_validator(mode="after")
-    def _within_bounds(self) -> Space:
-        for name, least, most in (
-            (LAMBDA, 0.0, 1.0),
-            (LEARNING_RATE, 0.0, math.inf),
-            (WEIGHT_DECAY, 0.0, math.inf),
-            (AUGMENTATION_STRENGTH, 0.0, 1.0),
-        ):
-            values = _extremes(self.parameter(name))
-            if values[0] < least or values[1] > most:
-                bounds = f"in [{least:g}, {most:g}]" if most < math.inf else f">= {least:g}"
-                raise ValueError(f"{name} must be {bounds}, got {values[0]:g} to {values[1]:g}")
-        return self
+    @field_validator("lambda_", AUGMENTATION_STRENGTH)
+    @classmethod
+    def _at_most_1(cls, value: float | Range | Choices) -> float | Range | Choices:
+        return _within(value, 1.0)
+
+    @field_validator(LEARNING_RATE, WEIGHT_DECAY)
+    @classmethod
+    def _not_negative(cls, value: float | Range | Choices) -> float | Range | Choices:
+        return _within(value, math.inf)
 
     def parameter(self, name: str) -> float | Range | Choices:
         """Return the parameter called ``name`` in the study file."""
@@ -131,6 +138,16 @@ class Space(BaseModel):
         """Return every augmentation strength a trial may ask for."""
         value = self.augmentation_strength
         return list(value.choices) if isinstance(value, Choices) else [value]
+
+
+def _within(parameter: float | Range | Choices, most: float) -> float | Range | Choices:
+    """Return ``parameter`` unchanged, if all of it lies between 0 and ``most``."""
+    low, high = _extremes(parameter)
+    if low < 0 or high > most:
+        bounds = f"in [0, {most:g}]" if most < math.inf else ">= 0"
+        got = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        raise ValueError(f"must be {bounds}, got {got}; keep it inside")
+    return parameter
 
 
 def _extremes(parameter: float | Range | Choices) -> tuple[float, float]:

@@ -59,6 +59,15 @@ class RunFiles:
         return self.root / "checkpoints" / str(number)
 
     @property
+    def heartbeats(self) -> Path:
+        """Signs of life of the running trials, gone when the search ends."""
+        return self.root / "heartbeats"
+
+    def heartbeat_of(self, number: int) -> Path:
+        """The sign of life of one trial."""
+        return self.heartbeats / f"{number}.json"
+
+    @property
     def tensorboard(self) -> Path:
         """Our event files."""
         return self.root / "tensorboard"

@@ -164,7 +164,11 @@ class SearchSection(BaseModel):
     grace: Positive = 3
     eta: Annotated[int, Field(ge=2)] = 3
     retries: Annotated[int, Field(ge=0)] = 2
-    """How often a trial is started again after its process or node was lost."""
+    """How often a trial is started again after its process or node was lost, or stalled."""
+    stalled_after: Annotated[float, Field(ge=1.0)] = 600.0
+    """Seconds without one finished batch after which a trial's process is ended as stalled."""
+    trial_minutes: Annotated[float, Field(gt=0.0)] | None = None
+    """Minutes of computing after which a trial fails; null for no limit."""
 
     @property
     def startup(self) -> int:

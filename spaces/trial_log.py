@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from spaces.environment import describe_computing
 from spaces.errors import RefusedError
 from spaces.parameters import Configuration
 from spaces.run_files import check_format
 
+SHORT = 20
+"""Characters; a version is shown, a digest is not."""
 State = Literal["complete", "stopped", "failed"]
 WINDOW = 3
 
@@ -118,14 +121,23 @@ class TrialRecord:
 
 
 class TrialLog:
-    """Appends events to trials.jsonl, each line whole and on disk before the call returns."""
+    """Appends events to trials.jsonl, each line whole and on disk before the call returns.
+
+    The first line says what computes the trials; scores of other code or libraries would not be
+    comparable, so nothing is appended to a log that they wrote.
+
+    Raises:
+        RefusedError: other code, or another version of a library, began the log.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.exists():
+        if path.exists():
+            self._cut_torn_line()
+        if not path.exists() or not path.stat().st_size:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._append({"format": "polartune/trials/1"})
-        self._cut_torn_line()
+            self._append({"format": "polartune/trials/1", "computed_by": describe_computing()})
+        self._refuse_other_code()
 
     def asked(self, number: int, configuration: Configuration, source: str) -> None:
         """Record that a configuration was proposed, before its trial starts."""
@@ -154,6 +166,10 @@ class TrialLog:
             }
         )
 
+    def lost(self, number: int, reason: str) -> None:
+        """Record that a trial must start again: its process or node was lost."""
+        self._append({"event": "lost", "number": number, "reason": reason})
+
     def ended(self, record: TrialRecord) -> None:
         """Record how a trial ended; exactly once for each asked number."""
         self._append(
@@ -172,6 +188,22 @@ class TrialLog:
                 "threads": record.threads,
             }
         )
+
+    def _refuse_other_code(self) -> None:
+        with self.path.open(encoding="utf-8") as file:
+            begun = json.loads(file.readline()).get("computed_by", {})
+        here = describe_computing()
+        changed = [
+            name if name not in here or len(str(now)) > SHORT else f"{name} ({now} -> {here[name]})"
+            for name, now in begun.items()
+            if here.get(name) != now
+        ]
+        if changed:
+            raise RefusedError(
+                str(self.path),
+                f"{', '.join(changed)} changed since the first trial: scores would not compare",
+                "Restore what began the run, or begin a run of another name",
+            )
 
     def _cut_torn_line(self) -> None:
         """Remove what a driver that died in the middle of a line left, before adding to it."""
@@ -239,6 +271,8 @@ def _apply(event: dict[str, Any], trials: dict[int, TrialRecord]) -> None:
                     seconds=event["seconds"],
                 )
             )
+    elif kind == "lost":
+        trial.retries += 1
     elif kind == "ended":
         for name in ("state", "reason", "score", "best_epoch", "oof_sha256", "retries"):
             setattr(trial, name, event[name])

@@ -100,6 +100,14 @@ class Bank:
         """Return the parts that are absent or damaged; damaged files are removed."""
         return [part for part in self.parts(strengths) if not self._is_whole(part)]
 
+    def absent(self, strengths: Sequence[float]) -> list[Part]:
+        """Return the parts that were never written; unlike ``missing`` it reads no file."""
+        return [
+            part
+            for part in self.parts(strengths)
+            if not self.path(part.column, part.strength, part.chunk).exists()
+        ]
+
     def fill(self, part: Part, extractor: Extractor) -> int:
         """Compute and write one part; return the images passed through the trunk."""
         rows = self._rows(part.chunk)
@@ -134,7 +142,7 @@ class Bank:
         if free < needed:
             raise InputError(
                 "bank.path",
-                f"the feature bank needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
+                f"the feature bank needs {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free",
                 "Give another folder, search fewer strengths or views, or set bank.mode: off",
             )
 

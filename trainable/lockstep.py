@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,10 @@ from trainable.metrics import auc
 from trainable.seeds import numpy_generator, torch_generator
 
 VALIDATION_BATCH = 32
+
+
+def nothing() -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,9 @@ class FoldTraining:
             standardised = self.scale.standardise(labels.segments).astype(np.float32)
             self.segments = torch.from_numpy(standardised).to(device)
 
-    def train(self, features: Features, epoch: int) -> dict[str, float]:
+    def train(
+        self, features: Features, epoch: int, beat: Callable[[], None] = nothing
+    ) -> dict[str, float]:
         """Train one epoch; return the mean losses over its batches, weighted by their patients."""
         generator = numpy_generator(self.seed, self.fold.number, "order", epoch=epoch)
         order = generator.permutation(self.fold.train)
@@ -150,6 +156,7 @@ class FoldTraining:
             self.optimiser.zero_grad(set_to_none=True)
             losses["total"].backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
+            beat()
             for name, value in losses.items():
                 share = value.detach() * (len(rows) / len(order))
                 sums[name] = sums[name] + share if name in sums else share
@@ -222,15 +229,15 @@ class CrossValidation:
         self.labels = labels
         self.epoch = 0
 
-    def advance(self) -> EpochReport:
-        """Train every fold for one epoch and validate it."""
+    def advance(self, beat: Callable[[], None] = nothing) -> EpochReport:
+        """Train every fold for one epoch and validate it; ``beat`` is called after each batch."""
         started = time.perf_counter()
         self.epoch += 1
         logits = np.full((len(self.labels.target), 2), np.nan, dtype=np.float32)
         losses: dict[str, list[float]] = {}
         areas = []
         for training in self.trainings:
-            trained = training.train(self.features, self.epoch)
+            trained = training.train(self.features, self.epoch, beat)
             rows = training.fold.validation
             validated: dict[str, float] = {}
             if len(rows):

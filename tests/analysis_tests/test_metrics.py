@@ -1,12 +1,14 @@
 """Point estimates and intervals of a classifier against scikit-learn and a plain loop."""
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics as reference
 
-from analysis.bootstrap import draw_resamples
+from analysis.bootstrap import Resamples, draw_resamples
 from analysis.metrics import (
     PROPORTIONS,
     compare_aucs,
@@ -57,6 +59,63 @@ def test_the_paired_difference_uses_the_same_resamples_for_both() -> None:
     assert found["estimate"] == pytest.approx(auc(POSITIVE, PROBABILITY) - auc(POSITIVE, OTHER))
     itself = compare_aucs(POSITIVE, PROBABILITY, PROBABILITY, RESAMPLES, 0.9)
     assert itself["intervals"]["percentile"] == {"low": 0.0, "high": 0.0, "degenerate": True}
+
+
+def test_bca_of_auc_and_of_a_difference_equals_scipy_on_the_same_draws() -> None:
+    def auc(rows: np.ndarray) -> float:
+        return reference.roc_auc_score(POSITIVE[rows], PROBABILITY[rows])
+
+    def difference(rows: np.ndarray) -> float:
+        return auc(rows) - reference.roc_auc_score(POSITIVE[rows], OTHER[rows])
+
+    drawn: list[np.ndarray] = []
+
+    def recorded(rows: np.ndarray) -> float:
+        drawn.append(rows)
+        return difference(rows)
+
+    def expected(statistic: Callable[[np.ndarray], float]) -> tuple[float, float]:
+        result = stats.bootstrap(
+            (np.arange(50),),
+            statistic,
+            n_resamples=150,
+            vectorized=False,
+            rng=np.random.default_rng(7),
+        )
+        return result.confidence_interval.low, result.confidence_interval.high
+
+    of_difference, of_auc = expected(recorded), expected(auc)
+    # scipy also asks for the sample itself, and for samples of 49 that leave a patient out.
+    indices = np.array([r for r in drawn if len(r) == 50 and (r != np.arange(50)).any()])
+    counts = np.array([np.bincount(rows, minlength=50) for rows in indices], dtype=float)
+    resamples = Resamples(indices, counts, 0)
+    assert len(indices) == 150
+    found = compare_aucs(POSITIVE, PROBABILITY, OTHER, resamples, 0.95)["intervals"]["bca"]
+    assert (found["low"], found["high"]) == pytest.approx(of_difference, abs=1e-9)
+    described = describe_classifier(POSITIVE, PROBABILITY, {}, resamples, 0.95)
+    found = described["auc"]["intervals"]["bca"]
+    assert (found["low"], found["high"]) == pytest.approx(of_auc, abs=1e-9)
+
+
+def test_intervals_that_a_handful_of_patients_carries_are_marked() -> None:
+    few = np.arange(50) < 9
+    resamples = draw_resamples(few, 100, generator=np.random.default_rng(0))
+    described = describe_classifier(few, LOG_ODDS, {"half": 0.5}, resamples, 0.95)
+    why = "9 positive, fewer than 10"
+    at_half = described["thresholds"]["half"]
+    assert described["auc"]["unreliable"] == at_half["sensitivity"]["unreliable"] == why
+    assert compare_aucs(few, LOG_ODDS, OTHER, resamples, 0.95)["unreliable"] == why
+    assert at_half["accuracy"]["unreliable"] is described["brier"]["unreliable"] is None
+
+
+def test_a_predictive_value_of_very_few_calls_is_marked_as_unreliable() -> None:
+    only_one = np.sort(PROBABILITY)[-1]
+    described = describe_classifier(POSITIVE, LOG_ODDS, {"high": only_one}, RESAMPLES, 0.95)
+    assert described["auc"]["unreliable"] is None
+    ppv = described["thresholds"]["high"]["ppv"]
+    share = ppv["undefined_resamples"] / len(RESAMPLES.counts)
+    assert share > 0.01
+    assert ppv["unreliable"] == f"undefined in {share:.1%} of the resamples"
 
 
 def test_brier_score_equals_scikit_learn() -> None:

@@ -47,13 +47,15 @@ def table(patients: int = 40, *, inputs: Sequence[str] = ("rest",), seed: int = 
 
 
 def write(folder: Path, frame: pd.DataFrame, *, inputs: Sequence[str] = ("rest",)) -> Path:
-    """Write the table and one distinct noise image a patient and input; return the folder."""
+    """Write the table and one distinct disc of noise a patient and input; return the folder."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     frame.to_csv(folder / "cohort.csv", index=False)
+    axis = np.linspace(-1, 1, SIDE)
+    disc = np.hypot(axis[:, None], axis)[:, :, None] < 1
     for number, name in enumerate(inputs):
         for at, path in enumerate(frame[name]):
             noise = np.random.default_rng([number, at]).integers(0, 256, (SIDE, SIDE, 3))
-            Image.fromarray(noise.astype(np.uint8)).save(folder / path)
+            Image.fromarray((noise * disc).astype(np.uint8)).save(folder / path)
     return folder
 
 

@@ -130,6 +130,11 @@ def test_a_test_set_without_a_class_names_stratify_but_not_the_class():
     assert "target is" not in str(error.value)
 
 
+def test_too_few_positives_for_the_folds_are_not_mended_by_stratifying():
+    with pytest.raises(InputError, match=r"fold \d of 5 .*stratify: true cannot help.*fewer folds"):
+        draw(*patients(100, positives=3), test=1, folds=5, stratify=False)
+
+
 def test_when_stratifying_cannot_help_the_error_says_so():
     with pytest.raises(InputError, match="cannot help here: use fewer folds"):
         draw(*patients(100, positives=3), test=50, stratify=True)

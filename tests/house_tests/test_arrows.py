@@ -104,4 +104,4 @@ def test_every_package_is_shipped() -> None:
     text = (HOME / "pyproject.toml").read_text(encoding="utf-8")
     assert all(f'"{room}"' in text for room in ROOMS)
     folders = {path.parent.name for path in HOME.glob("*/__init__.py")}
-    assert folders == set(ROOMS)
+    assert folders - {"benchmarks"} == set(ROOMS), "benchmarks are run from the checkout"

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,45 @@ def test_every_step_can_be_repeated_alone(done: tuple[Path, str], step: str) -> 
     result = command(folder, step, "runs/small")
     assert result.returncode == errors.DONE, result.stderr
     assert {name: path.read_bytes() for name, path in vital(run).items()} == before
+
+
+def test_interrupted_twice_it_says_so_and_ends_with_the_same_answer(
+    done: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, _ = done
+    run, undisturbed = RunFiles(tmp_path / "small"), RunFiles(folder / "runs" / "small")
+    words = ["run", "study.yaml", "--out", str(tmp_path)]
+    for sent, code in ((signal.SIGTERM, errors.TERMINATED), (signal.SIGINT, errors.INTERRUPTED)):
+        epochs = len(lines(run, "epoch"))
+        started = subprocess.Popen(
+            [sys.executable, str(HOME / "polartune.py"), *words],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while len(lines(run, "epoch")) <= epochs:
+            assert started.poll() is None
+            time.sleep(0.02)
+        started.send_signal(sent)
+        _, said = started.communicate(timeout=60)
+        assert started.returncode == code
+        assert said == "polartune: stopped. The same command goes on from here.\n"
+    assert command(folder, *words).returncode == errors.DONE
+    assert [ending(event) for event in lines(run, "ended")] == [
+        ending(event) for event in lines(undisturbed, "ended")
+    ]
+    for name in ("best.json", "model/model.safetensors", "oof/0.parquet"):
+        assert (run.root / name).read_bytes() == (undisturbed.root / name).read_bytes()
+
+
+def lines(run: RunFiles, kind: str) -> list[dict[str, object]]:
+    text = run.trials.read_text().splitlines() if run.trials.exists() else []
+    return [event for event in map(json.loads, text) if event.get("event") == kind]
+
+
+def ending(event: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in event.items() if name not in {"seconds", "retries"}}
 
 
 def vital(run: RunFiles) -> dict[str, Path]:

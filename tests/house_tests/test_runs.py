@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 import yaml
 from filelock import FileLock
+from PIL import Image
 
 import polartune
 from cohort.enrolment import enrol, record, relocate, reopen
+from spaces.environment import describe_computing
 from spaces.errors import InputError, RefusedError
 from spaces.run_files import RunFiles
 from spaces.session import driving, is_driven
 from spaces.study import Study, read_study
+from spaces.trial_log import TrialLog
 
 
 def small_study(table: Path) -> dict[str, dict[str, object]]:
@@ -122,8 +125,39 @@ def test_a_changed_cohort_is_refused(study_file: Path, tmp_path: Path, phantom: 
     begin(study_file, run)
     reopen(run)
     table.write_text(table.read_text() + "\n")
-    with pytest.raises(RefusedError, match="cohort differs"):
+    with pytest.raises(RefusedError, match="the cohort table changed since the run began"):
         reopen(run)
+
+
+def test_a_replaced_development_image_is_refused(
+    study_file: Path, tmp_path: Path, phantom: Path
+) -> None:
+    table = shutil.copytree(phantom.parent, tmp_path / "copy") / phantom.name
+    change(study_file, **{"cohort.path": str(table)})
+    run = RunFiles(tmp_path / "runs" / "small")
+    begin(study_file, run)
+    image = reopen(run).development.images["reserve"][0]
+    whole = image.read_bytes()
+    Image.new("RGB", (32, 32), (200, 30, 30)).save(image)
+    with pytest.raises(RefusedError, match="an image of a development patient changed since"):
+        reopen(run)
+    image.write_bytes(whole)
+    reopen(run)
+
+
+def test_other_code_or_libraries_do_not_continue_a_search(tmp_path: Path) -> None:
+    TrialLog(tmp_path / "trials.jsonl")
+    TrialLog(tmp_path / "trials.jsonl")
+    for name, told in (
+        ("polartune's code", "polartune's code changed"),
+        ("torch", r"torch \(1.0 ->"),
+    ):
+        begun = {**describe_computing(), name: "1.0" if name == "torch" else "0" * 64}
+        line = json.dumps({"format": "polartune/trials/1", "computed_by": begun}) + "\n"
+        (tmp_path / "trials.jsonl").write_text(line)
+        with pytest.raises(RefusedError, match=told):
+            TrialLog(tmp_path / "trials.jsonl")
+        assert (tmp_path / "trials.jsonl").read_text() == line
 
 
 def test_a_second_driver_is_refused(study_file: Path, tmp_path: Path) -> None:

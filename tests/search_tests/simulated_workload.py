@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spaces.errors import InputError
 from spaces.parameters import Configuration
 from spaces.trial_log import LOSSES, Epoch
 
@@ -61,7 +62,9 @@ class CrossValidation:
         self.epoch = 0
         self.faults = problem.faults_of(configuration)
 
-    def advance(self) -> Report:
+    def advance(self, beat=None) -> Report:
+        if beat is not None:
+            beat()
         self.epoch += 1
         loss = 1 / self.epoch
         if self.epoch == self.faults.get("epoch", 2):
@@ -73,6 +76,10 @@ class CrossValidation:
         if self.faults.get("raise"):
             message = "this configuration is impossible"
             raise RuntimeError(message)
+        if self.faults.get("hang"):
+            time.sleep(3600)
+        if self.faults.get("freeze"):  # as a blocked process does: not one of its threads goes on
+            os.kill(os.getpid(), signal.SIGSTOP)
         if self.faults.get("die"):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.faults.get("kill") and self.problem.once(self.configuration, "kill"):
@@ -104,6 +111,9 @@ class Problem:
         path = root / "faults.json"
         self.faults = json.loads(path.read_text()) if path.exists() else []
         self.note("opened", None, 0)
+        if (root / "obstacle").exists():
+            where, remedy = "network.weights.file", "Correct the path"
+            raise InputError(where, "no such file: w.pth", remedy)
 
     def faults_of(self, configuration: Configuration) -> dict:
         for fault in self.faults:

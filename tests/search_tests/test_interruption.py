@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -17,7 +18,6 @@ from search_studies import MakeRun
 from test_run import EVERY, OPENER, outcome, run_search
 
 from search.place import Place
-from search.run import search
 from spaces.run_files import RunFiles
 from spaces.trial_log import read_trials
 
@@ -32,7 +32,7 @@ from search.run import search
 from spaces.run_files import RunFiles
 from spaces.study import ResourcesSection
 
-with connected(ResourcesSection(device="cpu", slots=2)) as place:
+with connected(ResourcesSection(device="cpu", slots=int(sys.argv[3]))) as place:
     search(RunFiles(Path(sys.argv[1])), place, console=None, opener=sys.argv[2])
 """
 SLOW = [{"lambda": EVERY, "seconds": 0.1}]
@@ -45,12 +45,12 @@ def scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
-def start(run: RunFiles, scratch: Path) -> subprocess.Popen[bytes]:
+def start(run: RunFiles, scratch: Path, slots: int = 2) -> subprocess.Popen[bytes]:
     (run.root / "faults.json").write_text(json.dumps(SLOW))
     path = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
     environment = os.environ | {"PYTHONPATH": path, "TMPDIR": str(scratch)}
-    command = [sys.executable, "-c", DRIVER, str(run.root), OPENER]
-    return subprocess.Popen(command, env=environment)
+    command = [sys.executable, "-c", DRIVER, str(run.root), OPENER, str(slots)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
 
 
 def wait_for_epochs(run: RunFiles, count: int) -> None:
@@ -75,26 +75,28 @@ def test_a_fresh_process_gives_the_same(
     assert outcome(read_trials(run.trials)) == undisturbed
 
 
-@pytest.mark.parametrize(
-    ("sent", "code"),
-    [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143), (signal.SIGINT, 1)],
-)
-def test_an_interrupted_search_continues_to_the_same_end(
-    make_run: MakeRun,
-    *,
-    two_slots: Place,
-    undisturbed: list[tuple[object, ...]],
-    scratch: Path,
-    sent: signal.Signals,
-    code: int,
+CODES = {
+    signal.SIGINT: {1, -signal.SIGINT},  # Python's own for KeyboardInterrupt; the command's is 130
+    signal.SIGTERM: {143},
+    signal.SIGKILL: {-signal.SIGKILL},
+}
+
+
+def test_a_search_interrupted_again_and_again_ends_as_if_undisturbed(
+    make_run: MakeRun, undisturbed: list[tuple[object, ...]], scratch: Path
 ) -> None:
+    """Each signal twice, in any order, at any moment, with one, two or three slots."""
+    draw = random.Random(4)  # noqa: S311  a die, not a secret
+    signals = draw.sample([*CODES, *CODES], 2 * len(CODES))
     run = make_run("interrupted", trials=10)
-    driver = start(run, scratch)
-    wait_for_epochs(run, 20)
-    driver.send_signal(sent)
-    assert driver.wait(timeout=60) in {code, -signal.SIGINT if sent == signal.SIGINT else code}
-    left = read_trials(run.trials)
-    assert any(trial.state is None for trial in left)
-    assert any(trial.state is not None for trial in left)
-    search(run, two_slots, console=None, opener=OPENER)
+    for sent in signals:
+        before = sum(len(trial.epochs) for trial in read_trials(run.trials))
+        driver = start(run, scratch, slots=draw.choice([1, 2, 3]))
+        wait_for_epochs(run, before + draw.randint(1, 6))
+        time.sleep(draw.uniform(0.0, 0.2))
+        driver.send_signal(sent)
+        assert driver.wait(timeout=60) in CODES[sent]
+        assert any(trial.state is None for trial in read_trials(run.trials))
+    assert start(run, scratch, slots=2).wait(timeout=120) == 0
     assert outcome(read_trials(run.trials)) == undisturbed
+    assert [path.name for path in scratch.glob("polartune-*")] == []

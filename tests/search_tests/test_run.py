@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -19,9 +20,10 @@ from simulated_workload import notes
 
 from search.place import Place
 from search.run import SearchOutcome, search
-from spaces.parameters import NAMES
+from spaces.errors import InputError
+from spaces.parameters import NAMES, first_configurations
 from spaces.run_files import RunFiles, read_out_of_fold
-from spaces.trial_log import TrialRecord, read_trials
+from spaces.trial_log import TrialLog, TrialRecord, read_trials
 
 OPENER = "simulated_workload:open_problem"
 EVERY = [0.0, 1.0]
@@ -202,3 +204,62 @@ def test_a_trial_whose_process_always_dies_fails_after_all_retries(
     assert (lost.state, lost.retries) == ("failed", 1)
     assert lost.reason == "lost: its process or node died, 2 of 2"
     assert other.state == "complete"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["hang", "freeze"])
+def test_a_trial_that_hangs_is_ended_with_a_reason(
+    make_run: MakeRun, two_slots: Place, fault: str
+) -> None:
+    """Its neighbour is not disturbed; one start is repeated, as after any loss."""
+    run = make_run(trials=2, retries=1, scheduler="none", stalled_after=2.0)
+    run_search(run, two_slots, 2, [{"lambda": [0.5, 0.5], fault: True}])
+    hung, other = read_trials(run.trials)
+    assert (hung.state, hung.retries) == ("failed", 1)
+    assert hung.reason == "stalled: no progress for 2 s, 2 of 2"
+    assert (other.state, other.retries) == ("complete", 0)
+    assert '"event": "lost", "number": 0, "reason": "stalled: no progress for 2 s"' in (
+        run.trials.read_text()
+    )
+    for note in notes(run.root, "opened")[:-1]:
+        assert not Path(f"/proc/{note['pid']}").exists() or note == notes(run.root, "opened")[-1]
+    assert not run.heartbeats.exists()
+
+
+@pytest.mark.slow
+def test_a_trial_over_its_time_limit_fails_and_names_it(
+    make_run: MakeRun, two_slots: Place
+) -> None:
+    run = make_run(trials=2, scheduler="none", trial_minutes=0.03)
+    run_search(run, two_slots, 2, [{"lambda": [0.5, 0.5], "hang": True}])
+    slow, other = read_trials(run.trials)
+    assert (slow.state, slow.retries, other.state) == ("failed", 0, "complete")
+    assert slow.reason.startswith("over search.trial_minutes: ")
+    assert slow.reason.endswith(" > 0.03")
+
+
+def test_what_keeps_every_trial_from_starting_ends_the_search_not_the_trials(
+    make_run: MakeRun, two_slots: Place
+) -> None:
+    run = make_run(trials=4, scheduler="none", retries=0)
+    (run.root / "obstacle").touch()
+    with pytest.raises(InputError, match=r"network\.weights\.file: no such file: w\.pth\."):
+        run_search(run, two_slots, 2)
+    assert all(trial.state is None for trial in read_trials(run.trials))
+    (run.root / "obstacle").unlink()
+    assert run_search(run, two_slots, 2).complete == 4
+
+
+def test_retries_go_on_counting_after_the_driver_was_restarted(
+    make_run: MakeRun, two_slots: Place
+) -> None:
+    run = make_run(trials=2, retries=1, scheduler="none")
+    log = TrialLog(run.trials)
+    first, second = first_configurations(make_study().space, has_segments=True)
+    for number, (source, configuration) in enumerate((first, second)):
+        log.asked(number, configuration, source)
+    log.lost(0, "lost: its process or node died")
+    run_search(run, two_slots, 2, [{"lambda": [0.5, 0.5], "die": True}])
+    lost, _ = read_trials(run.trials)
+    assert (lost.reason, lost.retries) == ("lost: its process or node died, 2 of 2", 1)
+    assert len(notes(run.root, "started")) == 2

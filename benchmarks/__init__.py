@@ -1,0 +1,1 @@
+"""What polartune costs and what it gives, measured: `python -m benchmarks.NAME`."""

@@ -1,0 +1,184 @@
+"""The small benchmarks run and write what they promise. Smoke only: no figure is judged."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from rich.console import Console
+from scipy import stats
+from typer.testing import CliRunner
+
+import polartune
+from benchmarks import growth, measuring
+from benchmarks.phantom_runs import fill_bank
+from benchmarks.quality_summary import Curve, difference_of, summarise_ways
+from spaces.run_files import RunFiles
+from spaces.study import read_study
+
+pytestmark = pytest.mark.slow
+
+HOME = Path(__file__).parents[2]
+NAMES = ("overhead", "growth", "search_quality", "bootstrap")
+
+
+def run(name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", *words],
+        cwd=HOME,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Runs a benchmark in its smoke mode and returns its result file."""
+
+    def smoke(name: str, *words: str) -> dict[str, Any]:
+        out = tmp_path / f"{name}.json"
+        done = run(name, "--quick", "--out", str(out), *words)
+        assert done.returncode == 0, done.stderr[-2000:]
+        lines = done.stdout.splitlines()
+        assert max(len(line) for line in lines if not line.startswith("Wrote")) <= 80
+        result = json.loads(out.read_text(encoding="utf-8"))
+        assert result["format"] == f"polartune/benchmark-{name}/1"
+        assert result["quick"] is True
+        assert {"processor", "cores", "memory_gb", "packages"} <= result["machine"].keys()
+        return dict(result)
+
+    return smoke
+
+
+def test_bootstrap(quick: Callable[..., dict[str, Any]]) -> None:
+    result = quick("bootstrap")
+    assert max(result["largest_difference"].values()) < 1e-12
+    assert result["times_faster"]["median"] > 0
+
+
+def test_overhead(quick: Callable[..., dict[str, Any]]) -> None:
+    result = quick("overhead")
+    assert result["milliseconds_a_trial"].keys() == {"ours", "raw"}
+    assert result["first_epoch"]["seconds"]["values"][0] > 0
+    assert len(result["goals"]) == 2
+
+
+def test_search_quality(quick: Callable[..., dict[str, Any]]) -> None:
+    result = quick("search_quality", "--processes", "1")
+    assert len(result["ways"]) == 6
+    assert result["default"] == "tpe+asha"
+    assert result["winner"] in result["ways"]
+    assert result["default_minus"].keys() == result["ways"].keys() - {"tpe+asha"}
+    counted, computed = result["epochs"]["counted"], result["epochs"]["computed"]
+    curves = [curve for one in result["seeds"] for curve in one["curves"].values()]
+    assert sum(curve["total"] for curve in curves) == counted > computed
+    for curve in curves:
+        assert curve["best"] == sorted(curve["best"])
+        assert curve["epochs"][-1] <= curve["total"]
+
+
+def curve(best: list[float], *, each: int = 10) -> Curve:
+    """A search that finds something better every ``each`` epochs."""
+    ends = tuple(range(each, each * len(best) + 1, each))
+    return Curve(ends, tuple(best), ends[-1], 0, selected=best[-1], chosen={}, fresh=best[-1])
+
+
+def test_ways_are_compared_after_equally_many_epochs() -> None:
+    """In each seed the search that ends first says after how many; a tie is the default's."""
+    curves = {
+        "tpe+none": [curve([0.6, 0.7, 0.9]), curve([0.5, 0.5, 0.9])],
+        "tpe+asha": [curve([0.6, 0.7]), curve([0.5, 0.6, 0.7], each=5)],
+    }
+    found = summarise_ways(curves, full=30)
+    assert found["equal_epochs"] == [20, 15]
+    assert found["ways"]["tpe+none"]["at_equal_epochs"]["median"] == pytest.approx(0.6)
+    assert found["winner"] == "tpe+asha"
+    assert found["default_minus"]["tpe+none"]["selected"]["mean"] == pytest.approx(-0.2)
+    assert found["ways"]["tpe+none"]["after"]["7"] is None
+    tie = summarise_ways({"random+none": curves["tpe+asha"], **curves}, full=30)
+    assert tie["winner"] == "tpe+asha"
+
+
+def test_a_difference_has_the_interval_of_the_paired_t_test() -> None:
+    one, other = np.random.default_rng(0).normal(0.8, 0.02, (2, 12))
+    expected = stats.ttest_rel(one, other).confidence_interval(0.95)
+    found = difference_of(one, other)
+    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+    assert found["excludes_zero"] == (expected.low > 0 or expected.high < 0)
+    assert difference_of(one + 1.0, other)["excludes_zero"]
+    assert not difference_of(one, one)["excludes_zero"]
+
+
+def test_growth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The searches fill their banks and train nothing; what they took is invented."""
+
+    def fake_search(run: RunFiles) -> growth.Search:
+        fill_bank(run)
+        run.trials.touch()
+        trials = read_study(run.study).search.trials
+        samples = 2 * trials * growth.training_samples(run)
+        return growth.Search(10.0 + trials, 4.0, 1.0 + trials, 2.0 * trials, samples, 10**9)
+
+    monkeypatch.setattr(growth, "search", fake_search)
+    monkeypatch.setattr(growth, "interrupt", fake_search)
+    out = tmp_path / "growth.json"
+    growth.main(folder=tmp_path, quick=True, out=out)
+    result = json.loads(out.read_text(encoding="utf-8"))
+    assert result["counted"] == {
+        "parts": 2,
+        "written_by_a_second_target": 0,
+        "written_by_a_resumed_run": 0,
+        "lines_lost_by_a_resumed_run": 0,
+    }
+    # 72 development patients, five folds: each patient trains in four of them.
+    assert result["trials"]["short"]["samples"] == 2 * 2 * 4 * 72
+    # Two trials more on two slots, 2 s each: 2 s more than the 8 s of the short search.
+    assert result["trials"]["seconds_predicted"] == pytest.approx(10.0)
+    assert result["trials"]["seconds_measured"] == pytest.approx(10.0)
+    assert result["patients"]["share_of_linear"]["bank"] == pytest.approx(0.5)
+    assert all(goal["reached"] for goal in result["goals"])
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_growth_reads_the_seconds_of_a_step(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"), polartune._step("bank", Console(quiet=True)):
+        time.sleep(0.2)
+    assert growth._step_seconds("bank", caplog.text) == pytest.approx(0.2, abs=0.15)
+
+
+def test_memory_is_that_of_all_processes_and_grows_with_them() -> None:
+    hold = "x = bytearray(200_000_000); print('held', flush=True); input()"
+    with measuring.MemorySampler(os.getpid(), every=0.05) as before:
+        time.sleep(0.2)
+    process = subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        process.stdout.readline()
+        with measuring.MemorySampler(os.getpid(), every=0.05) as during:
+            time.sleep(0.2)
+    finally:
+        process.communicate(b"\n")
+    assert during.peak - before.peak == pytest.approx(2.05e8, rel=0.1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_benchmark_has_a_help(name: str) -> None:
+    app = typer.Typer()
+    app.command()(importlib.import_module(f"benchmarks.{name}").main)
+    done = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80", "NO_COLOR": "1"})
+    assert done.exit_code == 0
+    assert "--quick" in done.output
