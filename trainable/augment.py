@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spaces.study import AugmentationSection
+from spaces.sections import AugmentationSection
 
 ROTATION, RESCALING, DROPOUT = range(3)
 

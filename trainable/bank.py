@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from spaces.bank_files import ABOUT, mark_used
 from spaces.errors import InputError, RefusedError
 from spaces.run_files import replacing, sha256_of, write_json
 from trainable.features import Columns, Extractor, Outputs, channels_first, channels_last
@@ -57,6 +58,7 @@ class Bank:
         drawn: (patients, views, 3), see ``augment.draw_views``.
         limits: the augmentation section, as JSON-able values.
         columns: the images.
+        names: of each column, for people; the key does not depend on them.
     """
 
     folder: Path
@@ -64,11 +66,16 @@ class Bank:
     drawn: np.ndarray
     limits: Mapping[str, Any]
     columns: Columns
+    names: tuple[str, ...]
 
     @property
     def patients(self) -> int:
         """Number of development patients."""
         return len(self.drawn)
+
+    @property
+    def _chunks(self) -> int:
+        return -(-self.patients // PATIENTS_A_FILE)
 
     def views(self, strength: float) -> int:
         """Return how many views a strength has; the plain image is one."""
@@ -92,7 +99,7 @@ class Bank:
         """Yield every part that trials at ``strengths`` read; validation reads strength 0."""
         for strength in sorted({0.0, *strengths}):
             for column in range(len(self.keys)):
-                for chunk in range(-(-self.patients // PATIENTS_A_FILE)):
+                for chunk in range(self._chunks):
                     rows = len(self._rows(chunk))
                     yield Part(column, strength, chunk, rows * self.views(strength))
 
@@ -121,14 +128,21 @@ class Bank:
             for at, outputs in enumerate(zip(*views, strict=True))
         }
         target = self.path(part.column, part.strength, part.chunk)
-        about = target.parent / "about.json"
-        if not about.exists():
-            write_json(about, "bank", {"key": self.key(part.column, part.strength)}, VERSION)
+        if not (target.parent / ABOUT).exists():
+            write_json(target.parent / ABOUT, "bank", self._describe(part), VERSION)
         with replacing(target) as partial:
             save_file(tensors, partial)
             digest = sha256_of(partial)
         write_json(_seal(target), "bank-part", {"sha256": digest})
         return part.images
+
+    def _describe(self, part: Part) -> dict[str, Any]:
+        return {
+            "key": self.key(part.column, part.strength),
+            "input": self.names[part.column],
+            "views": self.views(part.strength),
+            "files": self._chunks,
+        }
 
     def check_disk(self, parts: Sequence[Part], bytes_an_image: int) -> None:
         """Refuse to start filling what the disk cannot hold.
@@ -195,6 +209,7 @@ class BankedFeatures:
         place = (column, strength, chunk)
         if place not in self._open:
             path = self._bank.path(*place)
+            mark_used(path.parent)
             try:
                 with safe_open(path, framework="pt") as file:
                     names = sorted(file.keys(), key=int)

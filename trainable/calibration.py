@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from cohort.phantom import calibration_maps
 from spaces.run_files import replacing
 from spaces.study import Study
 from trainable.network import PolarNetwork, prepare
@@ -28,6 +27,8 @@ def calibrate(network: PolarNetwork, study: Study, folder: Path) -> None:
     if path.is_file():
         network.encoder.load_state_dict(load_file(path))
         return
+    from cohort.phantom import calibration_maps  # every other start is a fifth of a second quicker
+
     _measure(network, calibration_maps(CALIBRATION_MAPS, size, shown), study, widened)
     with replacing(path) as partial:
         save_file(dict(network.encoder.state_dict()), partial)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cohort.images import read_images
-from spaces.study import AugmentationSection
+from spaces.sections import AugmentationSection
 from trainable.augment import augment
 from trainable.cut import Trunk
 from trainable.network import prepare

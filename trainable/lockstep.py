@@ -21,7 +21,7 @@ from torch import Tensor
 
 from spaces.parameters import Configuration
 from spaces.run_files import replacing
-from spaces.study import TrainingSection
+from spaces.sections import TrainingSection
 from trainable.features import Features
 from trainable.head import Head
 from trainable.loss import LOGITS, Scale, multi_task_loss

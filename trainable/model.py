@@ -15,7 +15,7 @@ from cohort.images import read_images
 from cohort.segments import SEGMENTS
 from spaces.errors import RefusedError
 from spaces.run_files import read_json, replacing, sha256_of
-from spaces.study import NetworkSection
+from spaces.sections import NetworkSection
 from trainable.loss import LOGITS, Scale
 from trainable.network import PolarNetwork, build_network, prepare
 

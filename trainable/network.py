@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cohort.segments import SEGMENTS
 from spaces.errors import InputError, RefusedError
 from spaces.run_files import sha256_of
-from spaces.study import NetworkSection, WeightsFile
+from spaces.sections import NetworkSection, WeightsFile
 
 OUTPUTS = SEGMENTS + 2  # 0-16: segments 1-17 (standardised); 17, 18: logits (negative, positive)
 FEATURES = {"efficientnet_lite0": 1280, "resnet18": 512, "resnet34": 512, "resnet50": 2048}

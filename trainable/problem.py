@@ -15,10 +15,12 @@ from torch import Tensor
 
 from cohort.split import read_split
 from cohort.table import Cohort, read_cohort
+from spaces.bank_files import bank_folder
 from spaces.errors import InputError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles, sha256_of
-from spaces.study import NetworkSection, Study, read_study
+from spaces.sections import NetworkSection
+from spaces.study import Study, read_study
 from trainable.augment import draw_views
 from trainable.bank import Bank, BankedFeatures, Part
 from trainable.calibration import calibrate
@@ -106,7 +108,7 @@ class Problem:
         self.labels = Labels(patients.target, patients.segments)
         self.dtype = precision_of(study.network, device)
         self._folder = folder
-        self._bank_folder = folder / study.bank.path if study.bank.path else cohort.folder / "banks"
+        self._bank_folder = bank_folder(study.bank, folder, cohort.folder)
         self._drawn = draw_views(patients.ids, study.augmentation)
         maps = [patients.images[name] for name in study.cohort.inputs]
         groups = [maps] if self.is_widened else [[files] for files in maps]
@@ -177,7 +179,9 @@ class Problem:
         }
         keys = tuple(shared | {"images": _digest(group[0])} for group in self._columns.paths)
         limits = self.study.augmentation.model_dump(mode="json")
-        return Bank(self._bank_folder, keys, self._drawn, limits, self._columns)
+        inputs = self.study.cohort.inputs
+        names = ("+".join(inputs),) if self.is_widened else tuple(inputs)
+        return Bank(self._bank_folder, keys, self._drawn, limits, self._columns, names)
 
     @property
     def bytes_an_image(self) -> int:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spaces.study import AugmentationSection, DropoutSection
+from spaces.sections import AugmentationSection, DropoutSection
 from trainable.augment import augment, draw_views
 
 SECTION = AugmentationSection(dropout=DropoutSection(rate=0.3, patch=4, fill=7))

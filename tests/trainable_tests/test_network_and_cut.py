@@ -5,7 +5,7 @@ import torch
 
 from spaces.errors import InputError, RefusedError
 from spaces.run_files import sha256_of
-from spaces.study import NetworkSection, WeightsFile
+from spaces.sections import NetworkSection, WeightsFile
 from trainable.cut import cut_encoder, trainable_parameters
 from trainable.head import split_network
 from trainable.network import OUTPUTS, build_network, prepare
