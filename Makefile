@@ -9,7 +9,7 @@ TEST := OMP_NUM_THREADS=1 RAY_USAGE_STATS_ENABLED=0 $(BIN)/python -m pytest -q
 # Benchmarks want a machine that does nothing else; BENCH=--quick only tries them.
 BENCH :=
 
-.PHONY: help install demo test test-all lint clean bench-overhead bench-growth bench-quality
+.PHONY: help install demo test test-all lint clean bench bench-overhead bench-growth bench-quality
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make test-all  lint, types, and every test"
 	@echo "make lint      ruff and mypy"
 	@echo "make install   only install, into .venv (PYTHON=... names the interpreter)"
+	@echo "make bench     our search against what one would write instead (25 minutes)"
 	@echo "make bench-overhead | bench-growth | bench-quality"
 	@echo "                what a trial costs, how time and memory grow, which search finds most"
 	@echo "make clean     remove caches, and nothing that you computed"
@@ -50,6 +51,10 @@ lint: $(INSTALLED)
 
 test-all: lint
 	$(TEST)
+
+# Without OMP_NUM_THREADS: each contestant sets its own threads.
+bench: $(INSTALLED)
+	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks $(BENCH)
 
 bench-overhead bench-growth: bench-%: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$* $(BENCH)

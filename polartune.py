@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import signal
 import sys
 import time
@@ -69,10 +70,15 @@ imports = typer.Typer(
     help="Bring a public data set into the form of a cohort.", no_args_is_help=True
 )
 app.add_typer(imports, name="import", rich_help_panel="Cohorts")
+banks = typer.Typer(help="List and remove feature banks on disk.", no_args_is_help=True)
+app.add_typer(banks, name="bank", rich_help_panel="Look")
 
 ASK, RUN, STEPS, LOOK, COHORTS = "Prepare", "Run", "Single steps of a run", "Look", "Cohorts"
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (YAML).")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory: runs/NAME.")]
+BanksFolder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="A folder of banks, or a cohort's folder.")
+]
 Address = Annotated[
     str | None,
     typer.Option(help="A running Ray cluster: auto or HOST:PORT. Default: an own, local Ray."),
@@ -112,7 +118,7 @@ def run(
                 _search(files, place, console)
                 _retrain(files, place, console)
         with _step("evaluate", console):
-            evaluate(files, cohort)
+            LOG.info(evaluate(files, cohort).sentence)
         with _step("report", console):
             write_report(files, cohort)
         return read_result(files)
@@ -124,25 +130,30 @@ def init_command(
 ) -> None:
     """Draft a commented [bold]study.yaml[/] beside your cohort table.
 
-    Looks at the header for image columns, segment columns (prefix_01 to prefix_17) and columns
-    with 0 and 1, and names what it found. An existing study.yaml is never overwritten.
+    Looks for columns of images, of segments (prefix_01 to prefix_17) and of 0
+    and 1, and names in the draft what it found. An existing study.yaml is never
+    overwritten. Beside it comes study.schema.json, for editors.
     """
     from cohort.draft import draft_study
     from spaces.run_files import write_text
+    from spaces.schema import SCHEMA_FILE, study_schema
 
     target = cohort.parent / "study.yaml"
     if target.exists():
         raise RefusedError(str(target), "exists already", "Move it away first")
     write_text(target, draft_study(cohort))
-    Console().print(f"Wrote {target}. Read it, then: polartune check {target}")
+    write_text(cohort.parent / SCHEMA_FILE, study_schema())
+    advice = f"Wrote {target}. Read it, then: polartune check {shlex.quote(str(target))}"
+    Console().print(advice, soft_wrap=True, highlight=False)
 
 
 @app.command("check", rich_help_panel=ASK)
 def check_command(study: StudyFile) -> None:
     """Validate a study and its cohort; say what would run and what it would cost.
 
-    Shows patients per fold and class, the size of the search, time, memory and disk, and how wide
-    the test AUC's interval will be. Changes nothing.
+    Shows patients per fold and class, the size of the search, time, memory and
+    disk, and how wide the test AUC's interval will be. Changes nothing. Weights
+    that are neither here nor in a file are downloaded by torchvision.
     """
     from analysis.forecast import forecast, show_forecast
     from cohort.table import read_cohort
@@ -153,6 +164,17 @@ def check_command(study: StudyFile) -> None:
     show_forecast(content, cohort, forecast(content, cohort, study.parent), Console())
 
 
+@app.command("schema", rich_help_panel=ASK)
+def schema_command() -> None:
+    """Print the JSON schema of study files: every key, what it means, which values it takes.
+
+    An editor for YAML completes and checks a study whose first line names it.
+    """
+    from spaces.schema import study_schema
+
+    sys.stdout.write(study_schema())
+
+
 @app.command("run", rich_help_panel=RUN)
 def run_command(
     study: StudyFile,
@@ -161,7 +183,7 @@ def run_command(
 ) -> None:
     """Do everything: search, select, retrain, evaluate, report.
 
-    Running the same study again continues an interrupted run and skips what is done.
+    Running the same study again continues an interrupted run.
     """
     from analysis.result import show_result
 
@@ -223,6 +245,24 @@ def status_command(folder: RunFolder) -> None:
     show_status(RunFiles(folder), Console())
 
 
+@app.command("compare", rich_help_panel=LOOK)
+def compare_command(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run directories.")],
+    csv: Annotated[Path | None, typer.Option(help="Also write the table to this file.")] = None,
+) -> None:
+    """Show runs side by side: score, test AUC, paired difference, settings that differ.
+
+    Opens no test set: it shows the test AUC of a run that has one already.
+    """
+    from analysis.compare import compare, show_comparison, write_comparison
+
+    runs, differences = compare(folders)
+    show_comparison(runs, differences, Console())
+    if csv is not None:
+        write_comparison(runs, differences, csv)
+        Console().print(f"Wrote {csv}")
+
+
 @app.command("watch", rich_help_panel=LOOK)
 def watch_command(folder: RunFolder) -> None:
     """Serve TensorBoard for a run, on this computer only (127.0.0.1). Ctrl-C ends it."""
@@ -236,6 +276,45 @@ def watch_command(folder: RunFolder) -> None:
     board = program.TensorBoard()
     board.configure(argv=["", "--logdir", str(files.tensorboard), "--host", "127.0.0.1"])
     raise typer.Exit(board.main())
+
+
+@banks.command("list")
+def bank_list_command(folder: BanksFolder) -> None:
+    """List feature banks: map, network, strength, size, last use, whole or partial."""
+    from spaces.bank_files import find_banks, in_words, read_banks, show_banks
+
+    found = read_banks(find_banks(folder))
+    show_banks(found, Console())
+    total = in_words(sum(bank.size for bank in found))
+    Console().print(f"{len(found)} banks, {total}", highlight=False)
+
+
+@banks.command("prune")
+def bank_prune_command(
+    folder: BanksFolder,
+    unused_for: Annotated[
+        float, typer.Option(min=0.0, metavar="DAYS", help="Keep what was used since.")
+    ] = 30.0,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove feature banks that no run has used for some days, after asking.
+
+    A run that needs one again computes it again. Refused while a run works with
+    these banks. Files that a dead process left unfinished go too, after an hour.
+    """
+    from spaces.bank_files import find_banks, in_words, removable, remove, show_banks
+
+    console, root = Console(), find_banks(folder)
+    found = removable(root, unused_for)
+    if not found.banks and not found.leftovers:
+        console.print(f"Nothing to remove: no bank is unused for {unused_for:g} days.")
+        return
+    show_banks(found.banks, console)
+    what = f"{len(found.banks)} banks and {len(found.leftovers)} unfinished files"
+    if not yes and not typer.confirm(f"Remove {what}, {in_words(found.size)}?"):
+        console.print("Nothing was removed.")
+        return
+    console.print(f"Freed {in_words(remove(root, found, unused_for))}.", highlight=False)
 
 
 @app.command("phantom", rich_help_panel=COHORTS)
@@ -309,6 +388,7 @@ def root_command(
 def _begun(study_file: Path, out: Path) -> Iterator[tuple[RunFiles, Cohort]]:
     """Give a run's files and cohort; begin the run if it is new, refuse if it is another's."""
     from cohort.enrolment import enrol, record
+    from spaces.bank_files import bank_folder, using_banks
     from spaces.environment import check_packages
     from spaces.run_files import RunFiles
     from spaces.session import driving
@@ -324,7 +404,7 @@ def _begun(study_file: Path, out: Path) -> Iterator[tuple[RunFiles, Cohort]]:
         problem = Problem(study, cohort, folder, "cpu")
         problem.check_weights()
         problem.check_disk()
-    with driving(files):
+    with driving(files), using_banks(bank_folder(study.bank, folder, cohort.folder)):
         changed = record(files, study, folder, cohort)
         if changed:
             LOG.warning("continued with another environment: %s", ", ".join(changed))
@@ -337,14 +417,16 @@ def _begun(study_file: Path, out: Path) -> Iterator[tuple[RunFiles, Cohort]]:
 def _continued(folder: Path) -> Iterator[tuple[RunFiles, Cohort]]:
     """Give the files and the cohort of a run that has begun."""
     from cohort.enrolment import reopen
+    from spaces.bank_files import bank_folder, using_banks
     from spaces.run_files import RunFiles
     from spaces.session import driving
+    from spaces.study import read_study
 
     files = RunFiles(folder)
     if not files.study.exists():
         raise InputError(str(folder), "is no run directory", "Give the folder with study.yaml")
-    cohort = reopen(files)
-    with driving(files):
+    cohort, section = reopen(files), read_study(files.study).bank
+    with driving(files), using_banks(bank_folder(section, folder, cohort.folder)):
         yield files, cohort
 
 
@@ -371,6 +453,9 @@ def _step(name: str, console: Console) -> Iterator[None]:
 def _search(files: RunFiles, place: Place, console: Console) -> None:
     from search.run import search
 
+    LOG.info(
+        "%d slots on %s: %d CPUs, %g GPUs each", place.slots, place.device, place.cpus, place.gpus
+    )
     with _step("bank", console):
         _fill_bank(files, place, console)
     with _step("search", console):
@@ -386,6 +471,9 @@ def _fill_bank(files: RunFiles, place: Place, console: Console) -> None:
     else:
         [parts] = place.run_on_slots(missing_parts, [(root, place.device)])
     images = list(accumulate(part.images for part in parts))
+    LOG.info(
+        "bank: %d parts to fill, %d images and views", len(parts), sum(p.images for p in parts)
+    )
     if not images:
         return
     with _progress(console) as progress:

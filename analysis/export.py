@@ -7,7 +7,8 @@ from typing import Any
 
 from analysis.choice import Choice, Selection
 from spaces.run_files import RunFiles, read_json, write_json, write_text
-from spaces.study import Evidence, Study, fixed_study
+from spaces.sections import Evidence
+from spaces.study import Study, fixed_study
 from spaces.trial_log import TrialRecord
 
 RANKED = 5

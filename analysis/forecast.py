@@ -16,34 +16,20 @@ from rich.table import Table
 from scipy.stats import norm
 
 from cohort.table import Cohort
-from spaces.study import BankSection, NetworkSection, Study
+from spaces.bank_files import in_words
+from spaces.sections import BankSection
+from spaces.study import Study
 from trainable.problem import Problem
+from trainable.speed import measure_rates
 
 ASSUMED_AUC = 0.8
-CORES_MEASURED = 2
 START_SECONDS = 30.0
 PROCESS_BYTES = 1.25e9
 SPARE_DISK = 1.2
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Speed on two CPU cores without a GPU.
-
-    Attributes:
-        trunk: images a second through the frozen layers.
-        head: samples a second through the trained layers, backward included.
-    """
-
-    trunk: float
-    head: float
-
-
-# Measured in float32 with three trainable layers at 224 pixels, on cores with AVX-512 and without
-# AMX; the smaller ResNets are taken as ResNet-50. AMX makes it two to four times faster.
-RATES = {"efficientnet_lite0": Rates(110, 1100), "resnet": Rates(24, 100)}
-# Forward and backward through the whole network cost about three forward passes.
-WHOLE_NETWORK = 3
+# Forward and backward cost about three forward passes, so a validated sample a third of a trained.
+FORWARD_AND_BACKWARD = 3
 
 
 @dataclass(frozen=True)
@@ -74,7 +60,9 @@ class Forecast:
 
 
 def forecast(study: Study, cohort: Cohort, folder: Path) -> Forecast:
-    """Return what a study would cost. Reads the weights; computes one image; changes nothing.
+    """Return what a study would cost; changes nothing.
+
+    Reads the weights, and measures for a second or two how fast black images are computed.
 
     Raises:
         InputError: the network's weights cannot be had.
@@ -92,15 +80,13 @@ def _forecast(study: Study, cohort: Cohort, problem: Problem) -> Forecast:
     trials = 1 if study.is_fixed else study.search.trials
     folds, patients = study.cohort.split.folds, len(cohort.development)
     epochs = trials * folds * study.training.epochs
-    rates = _rates(study.network, has_bank=problem.bank is not None)
-    # A fold trains on all patients but its own, and validates those without a backward pass.
-    # The chosen configuration is trained once more.
-    trained = (trials + 1) * study.training.epochs
-    samples = patients * (folds - 1 + 1 / WHOLE_NETWORK) * trained
     cores = os.cpu_count() or 1
-    work = images / rates.trunk + samples / rates.head
-    seconds = START_SECONDS + work * CORES_MEASURED / cores * (study.network.image_size / 224) ** 2
     slots = study.resources.slots
+    fitting = max(1, cores // study.resources.cpus_per_trial)
+    # The chosen configuration is trained once more.
+    samples = patients * (trials + 1) * study.training.epochs
+    work = _core_seconds(problem, images, samples, folds)
+    busy = fitting if slots == "auto" else min(slots, fitting)
     prevalence = float(np.nanmean(cohort.development.target))
     return Forecast(
         trials=trials,
@@ -109,18 +95,20 @@ def _forecast(study: Study, cohort: Cohort, problem: Problem) -> Forecast:
         images=images,
         bank_bytes=images * problem.bytes_an_image if parts else 0,
         free_bytes=shutil.disk_usage(cohort.folder).free,
-        seconds=seconds,
-        slots=max(1, cores // study.resources.cpus_per_trial) if slots == "auto" else slots,
+        seconds=START_SECONDS + work / busy,
+        slots=fitting if slots == "auto" else slots,
         half_width=half_width(ASSUMED_AUC, cohort.test_size, prevalence, study),
     )
 
 
-def _rates(network: NetworkSection, *, has_bank: bool) -> Rates:
-    rates = RATES.get(network.backbone, RATES["resnet"])
-    layers = network.trainable_layers
-    if has_bank and layers != "all" and layers <= 3:
-        return rates
-    return Rates(rates.trunk, rates.trunk / WHOLE_NETWORK)
+def _core_seconds(problem: Problem, images: int, samples: int, folds: int) -> float:
+    """Return the computing time of one slot for a bank's images and ``samples`` a fold."""
+    rates = measure_rates(problem)
+    # A fold trains on all patients but its own, and validates those without a backward pass.
+    work = samples * (folds - 1 + 1 / FORWARD_AND_BACKWARD) / rates.head
+    # Without a bank every sample passes the trunk whenever it is trained or validated.
+    images = images if problem.bank else samples * folds * problem.columns
+    return work + images / rates.trunk
 
 
 def half_width(auc: float, patients: int, prevalence: float, study: Study) -> float:
@@ -183,7 +171,7 @@ def _cost(study: Study, cost: Forecast) -> Table:
     table.add_row(
         "bank",
         f"{cost.images} images and views once through the frozen layers, "
-        f"{cost.bank_bytes / 1e9:.1f} GB of disk ({cost.free_bytes / 1e9:.0f} GB free)"
+        f"{in_words(cost.bank_bytes)} of disk ({in_words(cost.free_bytes)} free)"
         if cost.images
         else "none: every epoch passes the whole network",
     )

@@ -235,8 +235,8 @@ def main(  # noqa: PLR0917  typer's options
     ),
     patients: Annotated[int, typer.Option(help="In development.")] = 851,
     trials: Annotated[int, typer.Option(help="Of the timed search.")] = 16,
-    epochs: Annotated[int, typer.Option(help="Of each trial; nothing is pruned.")] = 5,
-    repeats: Annotated[int, typer.Option(min=1, help="Searches, each with a cold bank.")] = 3,
+    epochs: Annotated[int, typer.Option(help="Of each trial; nothing is pruned.")] = 10,
+    repeats: Annotated[int, typer.Option(min=1, help="Searches, each with a cold bank.")] = 1,
     quick: Quick = False,
     out: Out = None,
 ) -> None:

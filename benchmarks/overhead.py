@@ -41,7 +41,8 @@ from search.place import Place, connected
 from search.run import TUNE_ENVIRONMENT, search
 from search.searcher import distributions, sampler_of
 from spaces.run_files import RunFiles
-from spaces.study import ResourcesSection, Study
+from spaces.sections import ResourcesSection
+from spaces.study import Study
 
 SLOTS = 2
 MORE_A_TRIAL_MS = 25

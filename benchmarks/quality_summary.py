@@ -14,7 +14,8 @@ from scipy import stats
 from benchmarks.measuring import table
 from search.searcher import SAMPLER
 from spaces.run_files import RunFiles
-from spaces.study import SearchSection, read_study
+from spaces.sections import SearchSection
+from spaces.study import read_study
 from spaces.trial_log import WINDOW, TrialRecord, read_trials
 
 DEFAULT = f"{SearchSection().sampler}+{SearchSection().scheduler}"

@@ -15,7 +15,7 @@ from cohort.csv_rows import CsvRows, as_bool, is_missing, parse_numbers
 from cohort.findings import Findings
 from cohort.header import EXCLUSION, PATIENT, SPLIT
 from cohort.segments import SEGMENTS, indices_of, segment_columns
-from spaces.study import CohortSection, DerivedTarget
+from spaces.sections import CohortSection, DerivedTarget
 
 
 def read_ids(rows: CsvRows, findings: Findings) -> tuple[str, ...]:

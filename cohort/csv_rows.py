@@ -17,6 +17,7 @@ import pyarrow.csv
 from spaces.errors import InputError
 
 MISSING = ("", "na", "n/a", "nan", "null", "none")
+_DECIMAL_COMMA = r"^([+-]?[0-9]*),([0-9]+([eE][+-]?[0-9]+)?)$"
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
@@ -49,7 +50,10 @@ class CsvRows:
 
 
 def read_rows(path: Path) -> CsvRows:
-    """Read a csv file with a header: commas, UTF-8.
+    """Read a csv file with a header, UTF-8, as Excel exports it.
+
+    Cells are separated by commas; or by semicolons, as where the comma is the decimal mark, which
+    is then read as a point.
 
     Raises:
         InputError: the file is missing or unreadable, or a row has too few or too many cells. The
@@ -78,13 +82,16 @@ def read_rows(path: Path) -> CsvRows:
 def _parse(content: bytes, name: str) -> tuple[pa.Table, list[int], list[int]]:
     """Return the trimmed cells, the numbers of uneven rows and those of blank lines."""
     text = _decode(content, name)
+    separator = _separator(text)
     try:
-        header = next(csv.reader(io.StringIO(text, newline="")), [])
+        header = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
     except csv.Error:
         header = []
     if not header:
         raise InputError(name, "the file holds no header row", "Write the column names in row 1")
-    _check_separator(header, name)
+    if len(header) == 1 and "\t" in header[0]:
+        problem = "the cells must be separated by commas or semicolons, got tabs"
+        raise InputError(f"{name} row 1", problem, "Save it as 'CSV UTF-8'")
     uneven: list[int] = []
     blank: list[int] = []
 
@@ -97,7 +104,10 @@ def _parse(content: bytes, name: str) -> tuple[pa.Table, list[int], list[int]]:
             io.BytesIO(text.encode()),
             read_options=pa.csv.ReadOptions(use_threads=False),
             parse_options=pa.csv.ParseOptions(
-                newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=note
+                delimiter=separator,
+                newlines_in_values=True,
+                ignore_empty_lines=False,
+                invalid_row_handler=note,
             ),
             convert_options=pa.csv.ConvertOptions(
                 column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=False
@@ -109,23 +119,23 @@ def _parse(content: bytes, name: str) -> tuple[pa.Table, list[int], list[int]]:
         ) from None
     names = [column.strip() for column in header]
     trimmed = [pc.utf8_trim_whitespace(column) for column in table.columns]
+    if separator == ";":
+        trimmed = [pc.replace_substring_regex(one, _DECIMAL_COMMA, r"\1.\2") for one in trimmed]
     return pa.table(trimmed, names=names), uneven, blank
 
 
-def _check_separator(header: list[str], name: str) -> None:
-    """Refuse what Excel writes where the comma is the decimal mark, before rows look uneven."""
-    for separator, word in ((";", "semicolons"), ("\t", "tabs")):
-        if len(header) == 1 and separator in header[0]:
-            raise InputError(
-                f"{name} row 1",
-                f"the cells must be separated by commas, got {word}",
-                "Save it as 'CSV UTF-8 (comma delimited)', numbers with a decimal point",
-            )
+def _separator(text: str) -> str:
+    """Return what separates the cells of the first row: a comma, unless it has more semicolons.
+
+    Excel takes the separator from the computer's region, whatever its dialogue says.
+    """
+    first = text.partition("\n")[0]
+    return ";" if first.count(";") > first.count(",") else ","
 
 
 def _decode(content: bytes, name: str) -> str:
     """Return the text without its byte-order mark; nothing but UTF-8 is guessed at."""
-    remedy = "Save it as 'CSV UTF-8 (comma delimited)'"
+    remedy = "Save it as 'CSV UTF-8'"
     if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in content:
         raise InputError(name, "the file must be UTF-8 text, got UTF-16 or binary data", remedy)
     try:

@@ -14,6 +14,7 @@ from jinja2 import Environment
 from cohort.csv_rows import read_rows
 from cohort.segments import SEGMENTS, segment_columns
 from spaces.errors import InputError
+from spaces.schema import MODELINE
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".dcm")
 RESERVED = ("patient_id", "exclusion_reason", "split")
@@ -31,12 +32,17 @@ class Columns:
         segments: prefixes whose 17 columns exist.
         targets: columns that hold only 0, 1 and empty cells, with both classes present.
         split: whether a column ``split`` holds only development and test.
+        numbered: groups of columns numbered 1 to 17 in another way than segments are, as
+            ``CFR 1 to CFR 17``.
+        two_valued: columns with two values that are not 0 and 1, such as yes and no.
     """
 
     inputs: tuple[str, ...]
     segments: tuple[str, ...]
     targets: tuple[str, ...]
     split: bool
+    numbered: tuple[str, ...] = ()
+    two_valued: tuple[str, ...] = ()
 
 
 def recognise(table: pd.DataFrame) -> Columns:
@@ -54,7 +60,24 @@ def recognise(table: pd.DataFrame) -> Columns:
         targets=tuple(name for name in others if values[name] == {"0", "1"}),
         split="split" in table.columns
         and set(table["split"].str.strip()) <= {"development", "test"},
+        numbered=_numbered(others),
+        two_valued=tuple(name for name in others if _are_two_words(values[name])),
     )
+
+
+def _numbered(names: list[str]) -> tuple[str, ...]:
+    """Return the first and last name of each group that ends in 1 to 17."""
+    found: dict[str, dict[int, str]] = {}
+    for name in names:
+        if match := re.fullmatch(r"(.*?\D)0*([1-9]\d?)", name):
+            found.setdefault(match.group(1), {})[int(match.group(2))] = name
+    wanted = set(range(1, SEGMENTS + 1))
+    groups = [group for group in found.values() if wanted <= group.keys()]
+    return tuple(f"{group[1]} to {group[SEGMENTS]}" for group in groups)
+
+
+def _are_two_words(values: set[str]) -> bool:
+    return len(values) == 2 and values != {"0", "1"}
 
 
 def _are_images(values: set[str]) -> bool:
@@ -69,7 +92,8 @@ def draft_study(table_path: Path) -> str:
     """
     table = read_rows(table_path).cells.to_pandas()
     if "patient_id" not in table.columns:
-        problem = f"needs a column patient_id, found {', '.join(table.columns[:6])}"
+        # The header is not repeated: without one, the first row is a patient's.
+        problem = "needs a column patient_id in row 1"
         remedy = "Rename the column that names the patient; it has one unique value a row"
         raise InputError(table_path.name, problem, remedy)
     found = recognise(table)
@@ -83,7 +107,9 @@ def draft_study(table_path: Path) -> str:
         raise InputError(
             table_path.name,
             f"no column holds 0 and 1, nor do {SEGMENTS} columns {FLOW_RESERVE}_01.. give a target",
-            "Add a target column with 0, 1 or nothing",
+            f"Write 0 and 1 for the two values of {' or '.join(found.two_valued)}"
+            if found.two_valued
+            else "Add a target column with 0, 1 or nothing",
         )
     return _write(table_path, found)
 
@@ -96,7 +122,7 @@ def _write(path: Path, found: Columns) -> str:
     environment = Environment(  # noqa: S701 - writes YAML, no HTML
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, finalize=_as_yaml
     )
-    return environment.from_string(TEMPLATE).render(
+    return f"{MODELINE}\n" + environment.from_string(TEMPLATE).render(
         name=re.sub(r"[^A-Za-z0-9_.-]+", "-", folder).strip("-._")[:64] or "study",
         table=path.name,
         found=found,
@@ -125,6 +151,9 @@ cohort:
   # Of several inputs, `late` sends each through one frozen trunk; `early` widens the first layer.
   stack: late
   target: {{ target }} # columns with 0 and 1: {{ found.targets }}
+{% if found.two_valued %}
+  # With two other values, not yet a target: {{ found.two_valued }}; write 0 and 1.
+{% endif %}
 {% if has_flow_reserve %}
   # A target can be made from segment values: positive when any of `segments` is below.
   derive:
@@ -135,7 +164,11 @@ cohort:
 {% else %}
   segments: null # no prefix has 17 columns, so only the target is learnt (lambda is 1)
 {% endif %}
-  # Per input, the 17 columns that logistic regression sees.
+{% for group in found.numbered %}
+  # {{ group }} look like segments: call them mfr_01 to mfr_17 (flow reserve), rest_mbf_01 ...
+  # or stress_mbf_01 ... in the table, and draft again.
+{% endfor %}
+  # Per input, the 17 columns that logistic regression sees; those of the same map, if you can.
   baseline_segments: {{ baselines }}
   # Does a colour mean the same flow in every map (fixed), or is each map scaled to itself
   # (relative)? The report prints it.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cohort.segments import SEGMENTS, segment_columns
 from spaces.errors import InputError, nearest
-from spaces.study import CohortSection
+from spaces.sections import CohortSection
 
 PATIENT = "patient_id"
 EXCLUSION = "exclusion_reason"

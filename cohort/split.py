@@ -14,7 +14,7 @@ import numpy as np
 from cohort.patient_key import fingerprint, hash_ids
 from spaces.errors import InputError, RefusedError
 from spaces.run_files import read_json, write_json
-from spaces.study import SplitSection
+from spaces.sections import SplitSection
 
 WHERE = "cohort.split"
 

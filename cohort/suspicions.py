@@ -13,7 +13,7 @@ import pandas as pd
 
 from cohort.images import THUMBNAIL, ImageFacts
 from cohort.patients import Patients
-from spaces.study import CohortSection
+from spaces.sections import CohortSection
 
 # Two pictures closer than this (root mean square over the inner disc, in grey levels of 255) are
 # one scan, exported twice. Exported again as JPEG (quality 30 and up), at another size, with noise

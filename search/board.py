@@ -187,6 +187,15 @@ class Board:
             means = [epoch.mean_auc for epoch in trial.epochs]
             trial.best_epoch = best_epoch(means, self.study.training.epochs)
         self._log.ended(trial)
+        score = "no score" if trial.score is None else f"score {trial.score:.4f}"
+        _log.info(
+            "trial %d: %s after epoch %d, %s (%s)",
+            trial.number,
+            state,
+            len(trial.epochs),
+            score,
+            reason,
+        )
         self._vacate(trial)
         shutil.rmtree(self.run.checkpoint_folder(trial.number), ignore_errors=True)
         for observer in self._observers:

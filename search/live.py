@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.board import Board
-from spaces.study import SearchSection
+from spaces.sections import SearchSection
 from spaces.trial_log import Epoch, TrialRecord
 
 RECENT = 8

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from ray.exceptions import RayTaskError
 
 from spaces.errors import InputError, RefusedError
-from spaces.study import ResourcesSection
+from spaces.sections import ResourcesSection
 
 PACKAGES = ("spaces", "cohort", "trainable", "search", "analysis")
 OBJECT_STORE_BYTES = 256 * 1024 * 1024

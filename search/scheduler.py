@@ -11,7 +11,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from search.actor import REPORT
 from search.board import Board
-from spaces.study import SearchSection
+from spaces.sections import SearchSection
 from spaces.trial_log import TrialRecord
 
 

@@ -20,7 +20,7 @@ from ray.tune.search.optuna import OptunaSearch
 from search.actor import SCORE
 from search.board import Board
 from spaces.parameters import Choices, Configuration, Range, Space, first_configurations
-from spaces.study import SearchSection
+from spaces.sections import SearchSection
 from spaces.trial_log import TrialRecord
 
 SAMPLER = "sampler"

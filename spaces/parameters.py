@@ -24,7 +24,13 @@ WEIGHT_DECAY = "weight_decay"
 AUGMENTATION_STRENGTH = "augmentation_strength"
 NAMES = (LAMBDA, LEARNING_RATE, WEIGHT_DECAY, AUGMENTATION_STRENGTH)
 
-STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+STRICT = ConfigDict(
+    frozen=True,
+    extra="forbid",
+    strict=True,
+    allow_inf_nan=False,
+    use_attribute_docstrings=True,  # they are the descriptions in the JSON schema
+)
 
 
 class Range(BaseModel):
@@ -33,8 +39,11 @@ class Range(BaseModel):
     model_config = STRICT
 
     low: float
+    """The smallest value."""
     high: float
+    """The largest value."""
     log: bool = False
+    """Whether to search its logarithm; low must then be above 0."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Range:
@@ -66,6 +75,7 @@ class Choices(BaseModel):
     model_config = STRICT
 
     choices: Annotated[list[float], Field(min_length=1)]
+    """The values to search, increasing."""
 
     @model_validator(mode="after")
     def _increasing(self) -> Choices:
@@ -105,9 +115,13 @@ class Space(BaseModel):
     model_config = STRICT | ConfigDict(populate_by_name=True)
 
     lambda_: Parameter = Field(default=Range(low=0.0, high=1.0), alias=LAMBDA)
+    """Weight of the cross-entropy; the mean squared error of the segments has 1 - lambda."""
     learning_rate: Parameter = Range(low=1e-5, high=1e-2, log=True)
+    """AdamW's learning rate."""
     weight_decay: Parameter = Range(low=1e-6, high=1e-1, log=True)
+    """AdamW's weight decay."""
     augmentation_strength: Grid = Choices(choices=[0.0, 0.25, 0.5, 0.75, 1.0])
+    """Multiplies the limits in ``augmentation``; a number or choices, since views are kept."""
 
     @field_validator("lambda_", AUGMENTATION_STRENGTH)
     @classmethod

@@ -32,7 +32,7 @@ class RunFiles:
 
     @property
     def environment(self) -> Path:
-        """Versions, and hashes of cohort, split, trunk and code."""
+        """Versions, and hashes of table, images, split and code."""
         return self.root / "environment.json"
 
     @property

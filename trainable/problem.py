@@ -25,7 +25,7 @@ from trainable.augment import draw_views
 from trainable.bank import Bank, BankedFeatures, Part
 from trainable.calibration import calibrate
 from trainable.cut import Trunk
-from trainable.features import Columns, ComputedFeatures, Extractor, Features
+from trainable.features import Columns, ComputedFeatures, Extractor, Features, Outputs
 from trainable.head import Head, split_network
 from trainable.lockstep import CrossValidation, Fold, FoldTraining, Labels, cross_validation_folds
 from trainable.network import PolarNetwork, build_network
@@ -186,10 +186,23 @@ class Problem:
     @property
     def bytes_an_image(self) -> int:
         """Bytes that one image and view takes in the bank."""
-        size = self.study.network.image_size
-        blank = np.zeros((1, 3, size, size), dtype=np.uint8)
-        outputs = self.extractor.extract(blank, np.zeros((1, 3)), 0.0)
-        return sum(output.numel() * output.element_size() for output in outputs)
+        return sum(output.numel() * output.element_size() for output in self.blank_outputs(1))
+
+    @property
+    def columns(self) -> int:
+        """How many images of a patient pass the trunk: one a map, or one of all maps."""
+        return len(self._columns.paths)
+
+    @property
+    def has_trunk(self) -> bool:
+        """Whether any layer is frozen."""
+        return self._halves[0] is not None
+
+    def blank_outputs(self, images: int) -> Outputs:
+        """Return the trunk's outputs for black images."""
+        size, maps = self.study.network.image_size, len(self._columns.paths[0])
+        blank = np.zeros((images, 3 * maps, size, size), dtype=np.uint8)
+        return self.extractor.extract(blank, np.zeros((images, 3)), 0.0)
 
     @cached_property
     def features(self) -> Features:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cohort.patient_key import fingerprint, hash_ids, key_path, obtain_key, read_key
 from cohort.split import Split, draw_split, read_split, write_split
 from spaces.errors import InputError, RefusedError
-from spaces.study import SplitSection
+from spaces.sections import SplitSection
 
 KEY = bytes(range(32))
 

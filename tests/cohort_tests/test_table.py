@@ -15,7 +15,7 @@ from cohort.segments import segment_columns
 from cohort.split import write_split
 from cohort.table import read_cohort
 from spaces.errors import InputError, RefusedError
-from spaces.study import DerivedTarget
+from spaces.sections import DerivedTarget
 
 INPUTS = ("rest", "stress", "reserve")
 DERIVE = {"impaired": {"below": 2.0}}
@@ -74,6 +74,19 @@ class TestAValidCohort:
         cohort = read_cohort(study(), write_without_images(tmp_path, frame), verify_images=False)
         rows = [row_of(frame, identity) for identity in cohort.development.ids]
         assert np.array_equal(cohort.development.segments[:, 4], values[rows])
+
+    def test_is_read_as_excel_writes_it_where_the_comma_is_the_decimal_mark(self, tmp_path):
+        folder = write_without_images(tmp_path, table())
+        path, options = folder / "cohort.csv", {"verify_images": False, "create_key": True}
+        with_commas = read_cohort(study(), folder, **options).development
+        lines = path.read_text().splitlines()
+        words = [[re.sub(r"^(\d+)\.", r"\1,", word) for word in line.split(",")] for line in lines]
+        content = "\r\n".join(";".join(row) for row in words)
+        assert "0," in content
+        assert ".png;" in content
+        path.write_bytes(content.encode("utf-8-sig"))
+        with_semicolons = read_cohort(study(), folder, **options).development
+        assert contents(with_semicolons) == contents(with_commas)
 
     def test_without_segments_regresses_nothing(self, tmp_path):
         frame = table().loc[:, lambda columns: ~columns.columns.str.match(r".*_\d\d$")]
@@ -297,8 +310,7 @@ class TestUnreadableTables:
             ("patient_id,rest\nSECRET1,a\n".encode("utf-16-be"), "got UTF-16 or binary data"),
             (b'patient_id,rest\n"SECRET1,a\n', "never closed|as many cells"),
             (b"patient_id,rest\nSECRET1,a\n\nSECRET2,b,c\nSECRET3\n", r"row 4, 5: .*2 have not"),
-            (b"patient_id;rest\nSECRET1;1,5\n", "separated by commas, got semicolons"),
-            (b"patient_id\trest\nSECRET1\ta\n", "separated by commas, got tabs"),
+            (b"patient_id\trest\nSECRET1\ta\n", "separated by commas or semicolons, got tabs"),
             (b"SECRET1,SECRET1.png\nSECRET2,SECRET2.png\n", "'patient_id' is missing"),
             (b"patient_id,sex,sex\nSECRET1,1,1\n", "'sex' stands there twice"),
         ],

@@ -170,10 +170,6 @@ def latin_1(text: str) -> bytes:
     return text.replace("patient_id", "patient_id,stra\xdfe").encode("latin-1")
 
 
-def excel_with_semicolons(text: str) -> bytes:
-    return text.replace(",", ";").replace(".", ",").encode("utf-8-sig")
-
-
 STATE = {"conv1.weight": torch.zeros(2)}
 BREAKS: dict[str, tuple[Callable[[Inputs], None], str]] = {
     "unknown key": (sets("serach", {}), r"study\.yaml:\d+ serach: unknown key\. Did .* 'search'\?"),
@@ -270,7 +266,6 @@ BREAKS: dict[str, tuple[Callable[[Inputs], None], str]] = {
         encodes(latin_1),
         r"cohort\.csv line 1: the file must be UTF-8 .*0xdf.*Latin-1.*Save",
     ),
-    "semicolons": (encodes(excel_with_semicolons), "separated by commas, got semicolons. Save it"),
 }
 REFUSALS: dict[str, tuple[Callable[[Inputs], None], str]] = {
     "wrong digest": (

@@ -1,5 +1,6 @@
 """What a user of the command line may rely on: names, flags, exit codes, one-line errors."""
 
+import inspect
 import json
 import os
 import re
@@ -111,6 +112,12 @@ def test_status_imports_no_framework(tmp_path: Path) -> None:
     assert imported_by("status", str(tmp_path)) == set()
 
 
+def test_looking_at_runs_and_banks_needs_no_framework() -> None:
+    modules = "analysis.compare, spaces.bank_files, spaces.schema"
+    code = f"import sys, {modules}; print([m for m in {HEAVY} if m in sys.modules])"
+    assert run_python(code).stdout.strip() == "[]"
+
+
 def test_the_probe_for_frameworks_finds_one() -> None:
     result = run_python("import sys, torch; print('torch' in sys.modules)")
     assert result.stdout.strip() == "True"
@@ -173,6 +180,15 @@ def test_help_names_every_exit_code_and_fits_80_columns() -> None:
     for code in (0, 2, 3, 4, 5, 130, 143):
         assert re.search(rf"\b{code}\b", text), code
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_help_of_every_command_keeps_its_lines_at_80_columns() -> None:
+    """The lines of a docstring are kept; longer ones would be broken a second time."""
+    commands = [f for name, f in vars(polartune).items() if name.endswith("_command")]
+    assert len(commands) > 15
+    for command in commands:
+        _, *lines = inspect.getdoc(command).splitlines()
+        assert max(map(len, lines), default=0) <= 78, command.__name__
 
 
 def test_a_shadowed_package_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import polartune
 from cohort.draft import draft_study, recognise
 from cohort.segments import segment_columns
 from spaces.errors import InputError, RefusedError
+from spaces.schema import MODELINE, SCHEMA_FILE, study_schema
 from spaces.study import read_study
 
 
@@ -59,6 +60,22 @@ def test_the_draft_of_a_phantom_cohort_is_a_valid_study(phantom: Path, tmp_path:
     assert study.cohort.derive["impaired_any"].below == 2.0
 
 
+def test_segments_of_other_names_are_pointed_out(tmp_path: Path) -> None:
+    flow = {f"CFR {number}": ["2.1", "", "3"] for number in range(1, 18)}
+    odd = {f"visit {number}": ["1", "2", "3"] for number in range(1, 17)}
+    path = table(tmp_path, reserve=MAPS, sex=["0", "1", "1"], **flow, **odd)
+    assert drafted(path).cohort.segments is None
+    text = path.with_name("study.yaml").read_text()
+    assert "# CFR 1 to CFR 17 look like segments: call them mfr_01 to mfr_17" in text
+    assert "visit" not in text
+
+
+def test_columns_of_two_words_are_pointed_out(tmp_path: Path) -> None:
+    path = table(tmp_path, reserve=MAPS, sex=["0", "1", "1"], diabetes=["yes", "no", ""])
+    drafted(path)
+    assert "not yet a target: [diabetes]" in path.with_name("study.yaml").read_text()
+
+
 def test_without_segments_lambda_is_one(tmp_path: Path) -> None:
     study = drafted(table(tmp_path, reserve=MAPS, sex=["0", "1", "1"]))
     assert study.cohort.segments is None
@@ -75,7 +92,8 @@ def test_column_names_that_yaml_would_misread_are_quoted(tmp_path: Path, name: s
     ("columns", "message"),
     [
         ({"sex": ["0", "1", "1"]}, "no column holds image paths"),
-        ({"reserve": MAPS}, "no column holds 0 and 1"),
+        ({"reserve": MAPS}, "no column holds 0 and 1.* Add a target column"),
+        ({"reserve": MAPS, "sex": ["F", "M", "F"]}, "Write 0 and 1 for the two values of sex"),
     ],
 )
 def test_a_table_without_maps_or_target_is_explained(
@@ -83,6 +101,21 @@ def test_a_table_without_maps_or_target_is_explained(
 ) -> None:
     with pytest.raises(InputError, match=message):
         draft_study(table(tmp_path, **columns))
+
+
+def test_the_first_row_of_a_table_without_header_is_not_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "cohort.csv"
+    path.write_text("SECRET1,SECRET1.png,1\nSECRET2,SECRET2.png,0\n")
+    with pytest.raises(InputError, match="needs a column patient_id") as error:
+        draft_study(path)
+    assert "SECRET" not in str(error.value)
+
+
+def test_the_schema_lies_beside_the_draft(tmp_path: Path) -> None:
+    polartune.init_command(table(tmp_path, reserve=MAPS, sex=["0", "1", "1"]))
+    [first, *_] = (tmp_path / "study.yaml").read_text().splitlines()
+    assert first == MODELINE
+    assert (tmp_path / SCHEMA_FILE).read_text() == study_schema()
 
 
 def test_a_study_file_is_never_overwritten(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from rich.console import Console
 
@@ -12,6 +13,8 @@ import polartune
 from analysis.forecast import forecast, half_width, show_forecast
 from cohort.table import read_cohort
 from spaces.study import Study
+from trainable.problem import Problem
+from trainable.speed import Rates, measure_rates
 
 CONTENT = {
     "name": "small",
@@ -107,3 +110,47 @@ def test_a_best_study_is_one_trial(study: Study, phantom: Path) -> None:
     fixed = Study.model_validate(content)
     cost = forecast(fixed, read_cohort(fixed, phantom.parent), phantom.parent)
     assert (cost.trials, cost.images) == (1, 2 * 48)
+
+
+def seconds(study: Study, phantom: Path, **changes: object) -> float:
+    content = yaml.safe_load(study.as_yaml())
+    for section, values in changes.items():
+        content[section] = content.get(section, {}) | values
+    changed = Study.model_validate(content)
+    return forecast(changed, read_cohort(changed, phantom.parent), phantom.parent).seconds
+
+
+def test_the_time_follows_from_measured_rates(
+    study: Study, phantom: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """48 patients, 7 trials and the winner again, 3 epochs, 5 folds; 480 images in the bank."""
+    monkeypatch.setattr("analysis.forecast.measure_rates", lambda _: Rates(trunk=10.0, head=4.0))
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    samples = 48 * 8 * 3
+    head = samples * (4 + 1 / 3) / 4.0
+    assert seconds(study, phantom) == pytest.approx(30 + (head + 480 / 10) / 3)
+    one = seconds(study, phantom, resources={"slots": 1})
+    assert one == pytest.approx(30 + head + 480 / 10)
+    crowded = seconds(study, phantom, resources={"slots": 3, "cpus_per_trial": 2})
+    assert crowded == pytest.approx(30 + (head + 480 / 10) / 2), "no more at a time than fit"
+    off = seconds(study, phantom, bank={"mode": "off"}, resources={"slots": 1})
+    assert off == pytest.approx(30 + head + samples * 5 * 2 / 10)
+
+
+@pytest.mark.parametrize("layers", [3, "all"])
+def test_rates_are_measured_with_the_threads_of_a_trial(
+    study: Study, phantom: Path, layers: int | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = yaml.safe_load(study.as_yaml())
+    content["network"] |= {"trainable_layers": layers}
+    content["resources"] |= {"cpus_per_trial": 2}
+    study = Study.model_validate(content)
+    asked, real = [], torch.set_num_threads
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: (asked.append(n), real(n)))
+    before = torch.get_num_threads()
+    problem = Problem(study, read_cohort(study, phantom.parent), phantom.parent, "cpu")
+    rates = measure_rates(problem)
+    assert asked == [2, before]
+    assert torch.get_num_threads() == before
+    assert 1 < rates.head < 1e6
+    assert np.isinf(rates.trunk) == (layers == "all")

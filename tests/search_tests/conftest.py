@@ -9,7 +9,7 @@ import pytest
 from search_studies import MakeRun, make_study
 
 from spaces.run_files import RunFiles
-from spaces.study import ResourcesSection
+from spaces.sections import ResourcesSection
 
 
 @pytest.fixture

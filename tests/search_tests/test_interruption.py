@@ -30,7 +30,7 @@ from pathlib import Path
 from search.place import connected
 from search.run import search
 from spaces.run_files import RunFiles
-from spaces.study import ResourcesSection
+from spaces.sections import ResourcesSection
 
 with connected(ResourcesSection(device="cpu", slots=int(sys.argv[3]))) as place:
     search(RunFiles(Path(sys.argv[1])), place, console=None, opener=sys.argv[2])

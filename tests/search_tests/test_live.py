@@ -9,7 +9,7 @@ from search_studies import MakeRun
 
 from search.board import Board
 from search.live import Display, Pace, idle_slots, table
-from spaces.study import SearchSection
+from spaces.sections import SearchSection
 
 
 def drawn(driver: Driver, slots: int = 2) -> str:

@@ -13,7 +13,7 @@ import ray
 
 from search.place import Place, _place, cluster_environment, connected
 from spaces.errors import InputError, RefusedError
-from spaces.study import ResourcesSection
+from spaces.sections import ResourcesSection
 
 
 def halve(value: int) -> tuple[int, int]:
@@ -133,7 +133,7 @@ def test_a_cluster_at_an_address_runs_our_code(two_slots: Place) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from search.place import connected\n"
-        "from spaces.study import ResourcesSection\n"
+        "from spaces.sections import ResourcesSection\n"
         "from spaces.parameters import first_configurations, Space\n"
         "def check(): import search.actor; return search.actor.__file__\n"
         "with connected(ResourcesSection(device='cpu', slots=1), address=sys.argv[2]) as place:\n"
@@ -160,7 +160,7 @@ def test_an_address_that_does_not_answer_says_what_to_do() -> None:
     code = (
         "from search.place import connected\n"
         "from spaces.errors import InputError\n"
-        "from spaces.study import ResourcesSection\n"
+        "from spaces.sections import ResourcesSection\n"
         "try:\n"
         "    with connected(ResourcesSection(), address='127.0.0.1:1'): pass\n"
         "except InputError as error: print(error)\n"

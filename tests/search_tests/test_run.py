@@ -238,6 +238,7 @@ def test_a_trial_over_its_time_limit_fails_and_names_it(
     assert slow.reason.endswith(" > 0.03")
 
 
+@pytest.mark.slow
 def test_what_keeps_every_trial_from_starting_ends_the_search_not_the_trials(
     make_run: MakeRun, two_slots: Place
 ) -> None:
@@ -250,6 +251,7 @@ def test_what_keeps_every_trial_from_starting_ends_the_search_not_the_trials(
     assert run_search(run, two_slots, 2).complete == 4
 
 
+@pytest.mark.slow
 def test_retries_go_on_counting_after_the_driver_was_restarted(
     make_run: MakeRun, two_slots: Place
 ) -> None:

@@ -13,7 +13,7 @@ from search.board import Board
 from search.scheduler import rivals, rungs, settle, stop_reason
 from search.trial import Report
 from spaces.parameters import Configuration
-from spaces.study import SearchSection
+from spaces.sections import SearchSection
 from spaces.trial_log import Epoch, TrialRecord, read_trials
 
 CONFIGURATION = Configuration(0.5, 1e-3, 1e-3, 0.5)

@@ -21,7 +21,8 @@ from search.searcher import StudySearcher, distributions, sampler_of
 from search.trial import Report
 from spaces.parameters import Configuration, Space
 from spaces.run_files import RunFiles
-from spaces.study import SearchSection, read_study
+from spaces.sections import SearchSection
+from spaces.study import read_study
 from spaces.trial_log import TrialRecord, read_trials
 
 TOLD = {

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from spaces.errors import InputError
 from spaces.parameters import Configuration, Space, first_configurations
-from spaces.study import Evidence, Study, fixed_study, read_study
+from spaces.sections import Evidence
+from spaces.study import Study, fixed_study, read_study
 
 TEXT = """\
 name: demo

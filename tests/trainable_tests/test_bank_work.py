@@ -1,10 +1,12 @@
 """How much is computed, counted: images through the trunk, images decoded, bank files opened."""
 
+import os
 from collections import Counter
 
 import pytest
 
 from cohort import images
+from spaces.bank_files import ABOUT, read_banks
 from spaces.parameters import Configuration
 from trainable import bank
 from trainable.cut import Trunk
@@ -129,3 +131,22 @@ def test_without_a_bank_each_image_is_decoded_once_in_a_process(make_run, work):
     run = make_run("off", **{"bank.mode": "off"})
     train(run, epochs=2)
     assert work["decoded"] == DEVELOPMENT
+
+
+def test_a_filled_bank_describes_itself_and_reading_it_marks_its_use(make_run, work, monkeypatch):
+    monkeypatch.setattr(bank, "PATIENTS_A_FILE", 16)
+    run = make_run()
+    first, *_ = missing_parts(str(run.root), "cpu")
+    fill_part(str(run.root), "cpu", first)
+    root = run.root.parent / "banks"
+    [partial] = read_banks(root)
+    assert (partial.input, partial.strength, partial.views) == ("reserve", 0.0, 1)
+    assert partial.state == "1 of 3"
+    fill(run)
+    for folder in read_banks(root):
+        os.utime(folder.path / ABOUT, (1, 1))
+    train(run, epochs=1, configurations=2)
+    banks = {one.strength: one for one in read_banks(root)}
+    assert [banks[strength].views for strength in STRENGTHS] == [1, VIEWS]
+    assert {one.state for one in banks.values()} == {"whole"}
+    assert all(one.last_use > 1 for one in banks.values())

@@ -1,5 +1,7 @@
 """The trunk is what depends on no trainable parameter, and head(trunk(x)) is the network."""
 
+import re
+
 import pytest
 import torch
 
@@ -152,7 +154,7 @@ def test_a_weights_file_is_loaded_under_torchvisions_names(tmp_path):
     assert torch.equal(network.encoder.conv1.weight, source.encoder.conv1.weight)
 
 
-def test_a_failed_download_names_the_way_out(monkeypatch):
+def test_a_failed_download_names_the_way_out(monkeypatch, caplog):
     def refuse(*_args, **_kwargs):
         raise OSError("no route to host")
 
@@ -160,6 +162,7 @@ def test_a_failed_download_names_the_way_out(monkeypatch):
     monkeypatch.setenv("TORCH_HOME", "/nonexistent")
     with pytest.raises(InputError, match=r"cannot be downloaded .* weights: \{file: PATH"):
         network_of("resnet18", weights="imagenet")
+    assert re.search(r"torchvision downloads .* once: 45 MB from https://.*pth to", caplog.text)
 
 
 def test_a_file_that_would_execute_code_is_not_loaded(tmp_path):
