@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.bootstrap import LOGIT_DELONG, PERCENTILE
+from spaces.sections import CohortSection
 
 MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"
+TRAILING_MAP = re.compile(r"\s*\b(polar )?maps?$", re.IGNORECASE)
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -32,6 +35,61 @@ def limits(interval: Mapping[str, Any], digits: int = 2) -> str:
     return f"{number(interval['low'], digits)} to {number(interval['high'], digits)}"
 
 
+def percent(share: float) -> str:
+    """Return a share in whole percent."""
+    return f"{100 * share:.0f}{SPACE}%"
+
+
+def plain(name: str) -> str:
+    """Return a column's name as words.
+
+    >>> plain("impaired_any")
+    'impaired any'
+    """
+    return " ".join(name.replace("_", " ").split())
+
+
+def title(text: str) -> str:
+    """Return the text with a capital first letter; the others stay, as in MFR."""
+    return text[:1].upper() + text[1:]
+
+
+def maps_of(inputs: Sequence[str]) -> str:
+    """Return the inputs as a reader says them.
+
+    >>> maps_of(["rest", "stress", "reserve"]), maps_of(["MFR_map"])
+    ('rest, stress and reserve maps', 'MFR maps')
+    """
+    bare = (TRAILING_MAP.sub("", plain(name)) for name in inputs)
+    names = [name for name in bare if name]
+    if not names:
+        return "polar maps"
+    *others, last = names
+    return f"{', '.join(others)} and {last} maps" if others else f"{last} maps"
+
+
+def headline(cohort: CohortSection) -> str:
+    """Return what is told from what, as a title."""
+    return title(f"{plain(cohort.target)} from {maps_of(cohort.inputs)}")
+
+
+def question(cohort: CohortSection) -> str:
+    """Return the study's question, and what its target means if the study file says so."""
+    target = plain(cohort.target)
+    asked = (
+        f"How well does a network that sees {maps_of(cohort.inputs)} alone tell patients who are "
+        f"positive for \N{LEFT DOUBLE QUOTATION MARK}{target}\N{RIGHT DOUBLE QUOTATION MARK} from "
+        "those who are not?"
+    )
+    derived = cohort.derive.get(cohort.target)
+    if derived is None:
+        return asked
+    where = "any of the 17 segments"
+    if derived.segments != "any":
+        where = f"any segment of the {derived.segments} territory"
+    return f"{asked} Positive means: {derived.columns} below {derived.below:g} in {where}."
+
+
 def answer(metrics: Mapping[str, Any]) -> str:
     """Return the test AUC with interval, n and positives, beside the segments' regression.
 
@@ -39,13 +97,13 @@ def answer(metrics: Mapping[str, Any]) -> str:
         metrics: the content of metrics.json.
     """
     auc, exploratory = metrics["model"]["auc"], why_exploratory(metrics)
-    target, maps = metrics["target"].replace("_", " "), " + ".join(metrics["inputs"])
+    target, maps = plain(metrics["target"]), maps_of(metrics["inputs"])
     start, sealed = "", " that no earlier step had seen"
     if exploratory:
         start, sealed = f"Exploratory ({exploratory}): ", ""
     sentence = (
         f"{start}On {metrics['n']} test patients ({metrics['positives']} positive){sealed}, "
-        f"the model predicted {target} from {maps} maps with an AUC of {number(auc['estimate'])} "
+        f"the model predicted {target} from {maps} with an AUC of {number(auc['estimate'])} "
         f"({_said(auc['intervals'][LOGIT_DELONG], metrics, ', logit-DeLong')})"
     )
     if "skipped" in metrics["baselines"]:
@@ -79,29 +137,3 @@ def _said(interval: Mapping[str, Any], metrics: Mapping[str, Any], method: str =
     if interval["low"] is None or interval["degenerate"]:
         return f"no usable {level}"
     return f"{level} {limits(interval)}{method}"
-
-
-def meaning(metrics: Mapping[str, Any]) -> str:
-    """Return what the intervals do and do not allow one to say."""
-    interval = metrics["model"]["auc"]["intervals"][LOGIT_DELONG]
-    if interval["low"] is None or interval["degenerate"]:
-        said = "The AUC has no usable interval: separation is complete, or the patients too few."
-    elif interval["low"] > 0.5:
-        said = "The model ranks patients better than chance."
-    elif interval["high"] < 0.5:
-        said = "The model ranks patients worse than chance: suspect the labels."
-    else:
-        said = "Chance (AUC 0.5) is not excluded."
-    if not metrics["differences"]:
-        return said
-    difference = metrics["differences"][metrics["primary_comparison"]]["intervals"][PERCENTILE]
-    if difference["low"] is None or difference["degenerate"]:
-        return f"{said} The difference to logistic regression has no usable interval."
-    if difference["low"] > 0:
-        return f"{said} The model does better than logistic regression on the segment values."
-    if difference["high"] < 0:
-        return f"{said} Logistic regression on the segment values does better: prefer it."
-    return (
-        f"{said} These patients do not show that it does better, or worse, than logistic "
-        "regression on the segment values."
-    )

@@ -55,6 +55,44 @@ def trial_table(trials: Sequence[TrialRecord]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def strength_table(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return one row an augmentation strength: ``asked``, ``complete``, and their scores.
+
+    ``mean_score``, ``best_score`` and ``sd_score`` are of complete trials; nan without (enough).
+
+    Args:
+        trials: the rows of ``trial_table``.
+    """
+    rows = []
+    for strength, group in trials.groupby("augmentation_strength"):
+        complete = group.loc[group["state"] == "complete", "score"]
+        rows.append(
+            {
+                "augmentation_strength": strength,
+                "asked": len(group),
+                "complete": len(complete),
+                "mean_score": complete.mean(),
+                "sd_score": complete.std(),
+                "best_score": complete.max(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def ending_table(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return how trials ended: ``state``, ``reason`` and how many ``trials``, the most first.
+
+    Of a reason like ``rung 3: score 0.61 < cutoff 0.70`` only what stands before the colon counts.
+
+    Args:
+        trials: the rows of ``trial_table``.
+    """
+    why = trials["reason"].str.split(":").str[0].str.strip()
+    ended = trials["state"].to_frame().assign(reason=why.where(why != "", "unknown"))
+    counts = ended.value_counts(["state", "reason"]).rename("trials").reset_index()
+    return counts.sort_values(["trials", "state", "reason"], ascending=[False, True, True])
+
+
 @dataclass(frozen=True)
 class Calibration:
     """How predicted probabilities compare with what was observed.

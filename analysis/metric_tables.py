@@ -15,6 +15,8 @@ from spaces.run_files import replacing
 
 MODEL = "model"
 ROC = "roc.csv"
+# Spreadsheets take a cell that begins so for a formula, after white space too.
+FORMULA_STARTS = ("=", "+", "-", "@")
 
 
 def write_table(path: Path, metrics: Mapping[str, Any]) -> None:
@@ -31,6 +33,7 @@ def write_table(path: Path, metrics: Mapping[str, Any]) -> None:
             "n": estimate["n"],
             "positives": metrics["positives"],
             "origin": metrics["origin"],
+            "unreliable": estimate.get("unreliable"),
         }
         for classifier, metric, threshold, estimate in _estimates(metrics)
         for method, interval in estimate["intervals"].items()
@@ -51,9 +54,17 @@ def roc_points(positive: np.ndarray, score: np.ndarray) -> pd.DataFrame:
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table without its index, whole or not at all."""
+    """Write a table without its index, whole or not at all; no cell is a formula."""
+    texts = frame.select_dtypes(exclude=["number", "bool"]).columns
+    safe = frame.assign(**{str(name): frame[name].map(_as_text) for name in texts})
     with replacing(path) as partial:
-        frame.to_csv(partial, index=False)
+        safe.rename(columns=_as_text).to_csv(partial, index=False)
+
+
+def _as_text(cell: object) -> object:
+    """Return a cell that no spreadsheet computes: an apostrophe before what begins a formula."""
+    risky = isinstance(cell, str) and cell.lstrip().startswith(FORMULA_STARTS)
+    return f"'{cell}" if risky else cell
 
 
 def _estimates(

@@ -1,4 +1,4 @@
-"""Which figures the report shows, of which numbers; writes those numbers beside it."""
+"""Which figures of the judgement the report shows, of which numbers; writes those beside it."""
 
 from __future__ import annotations
 
@@ -9,120 +9,44 @@ import numpy as np
 import pandas as pd
 
 from analysis import figures
-from analysis.answer import SPACE, number
+from analysis.answer import SPACE, limits, number
 from analysis.baselines import L2
 from analysis.bootstrap import BCA, LOGIT_DELONG, PERCENTILE
-from analysis.curves import calibrate, learning_curves, trial_table
-from analysis.figures import Figure
+from analysis.calls import fraction_of
+from analysis.curves import Calibration, calibrate
+from analysis.drawing import BLUE, GREY, ORANGE, Figure
+from analysis.figures import Bar
+from analysis.flow_figure import Flow, draw_flow
+from analysis.judgement import (
+    CORRECTED_T,
+    OUT_OF_FOLD,
+    OutOfFold,
+    Row,
+    auc_rows,
+    frame_of,
+    label_of,
+)
 from analysis.metric_tables import MODEL, ROC, roc_points, write_csv
-from analysis.metrics import log_odds_of
+from analysis.metrics import HALF, YOUDEN, log_odds_of
 from cohort.table import Cohort
-from spaces.parameters import Range
 from spaces.run_files import RunFiles, read_out_of_fold
 from spaces.study import Study
-from spaces.trial_log import WINDOW, TrialRecord
 
 FOLDER = "report"
-METHODS = {PERCENTILE: "percentile", BCA: "BCa", LOGIT_DELONG: "logit-DeLong"}
+METHODS = {
+    PERCENTILE: "percentile",
+    BCA: "BCa",
+    LOGIT_DELONG: "logit-DeLong",
+    CORRECTED_T: "corrected t",
+}
+THRESHOLDS = {HALF: "", YOUDEN: " (Youden)"}
 
 
-def draw_test(
-    run: RunFiles, cohort: Cohort, best: Mapping[str, Any] | None, metrics: Mapping[str, Any] | None
-) -> list[Figure]:
-    """Return ROC curves and intervals, and segment errors if there are any; none before."""
-    if best is None or metrics is None:
-        return []
-    n, positives = metrics["n"], metrics["positives"]
-    origin = f"{n} test patients, {positives} positive"
-    rates = pd.read_csv(run.test / ROC)
-    positive, logits = read_chosen(run, cohort, best)
-    curves = [(f"model, test, n = {n}", figures.BLUE, "-", rates[rates["classifier"] == MODEL])]
-    shown = [("model", metrics["model"]["auc"])]
-    if "skipped" not in metrics["baselines"]:
-        regression = rates[rates["classifier"] == L2]
-        curves.append((f"regression, test, n = {n}", figures.ORANGE, "--", regression))
-        shown.append(("logistic\nregression", metrics["baselines"][L2]["auc"]))
-    development = roc_points(positive, log_odds_of(logits))
-    curves.append((f"model, out-of-fold, n = {len(positive)}", figures.GREY, ":", development))
-    found = [
-        Figure(
-            figures.draw_roc(curves),
-            f"ROC curves of {origin}; dotted, the pooled out-of-fold predictions of "
-            f"{len(positive)} development patients.",
-            "test/roc.csv",
-        ),
-        Figure(
-            figures.draw_intervals(shown, METHODS),
-            f"Test AUC with three {100 * metrics['confidence']:g}{SPACE}% intervals; {origin}.",
-            "test/metrics.csv",
-        ),
-    ]
-    errors = metrics["segments"].get("mean_absolute_error")
-    if errors:
-        columns = metrics["segments"]["columns"]
-        found.append(
-            Figure(
-                figures.draw_segments(errors, f"units of {columns}"),
-                f"Mean absolute error of the predicted segment values ({columns}), with "
-                f"percentile intervals; {origin}.",
-                "test/metrics.csv",
-            )
-        )
-    return found
-
-
-def draw_search(
-    run: RunFiles, study: Study, trials: Sequence[TrialRecord], best: Mapping[str, Any] | None
-) -> list[Figure]:
-    """Return the search history, the chosen trial's curves and the score by each parameter."""
-    if not any(trial.epochs for trial in trials):
-        return []
-    table = trial_table(trials)
-    write_csv(run.root / FOLDER / "trials.csv", table)
-    source = f"{FOLDER}/trials.csv"
-    chosen = None if best is None else best["trial"]
-    found = []
-    if best is not None:
-        found.append(_draw_learning(run, trials, best))
-    if study.is_fixed:
-        return found
-    states = ", ".join(f"{n} {state}" for state, n in table["state"].value_counts().items())
-    found.append(
-        Figure(
-            figures.draw_history(table, chosen),
-            f"Score of {len(table)} trials ({states}); the line is the best complete trial so far.",
-            source,
-        )
-    )
-    for name, parameter in study.space.searched().items():
-        log = isinstance(parameter, Range) and parameter.log
-        scored = int(table["score"].notna().sum())
-        svg = figures.draw_parameter(table, name, log=log, chosen=chosen)
-        found.append(Figure(svg, f"{name}: score of {scored} trials against its value.", source))
-    return found
-
-
-def draw_calibration(
-    run: RunFiles, cohort: Cohort, study: Study, best: Mapping[str, Any] | None
-) -> list[Figure]:
-    """Return the calibration of the chosen trial's out-of-fold predictions, if there is one."""
-    if best is None:
-        return []
-    positive, logits = read_chosen(run, cohort, best)
-    confidence = study.evaluation.confidence
-    calibration = calibrate(positive, logits, confidence)
-    write_csv(run.root / FOLDER / "calibration.csv", calibration.bins)
-    slope = " to ".join(number(limit) for limit in calibration.slope_limits)
-    intercept = " to ".join(number(limit) for limit in calibration.intercept_limits)
-    sizes = sorted(set(calibration.bins["n"].tolist()))
-    caption = (
-        f"Calibration of the out-of-fold predictions of {calibration.n} development patients, in "
-        f"{len(calibration.bins)} bins of {' or '.join(map(str, sizes))} patients; bars are exact "
-        f"{100 * confidence:g}{SPACE}% intervals. Slope "
-        f"{number(calibration.slope)} ({slope}), ideal 1; intercept "
-        f"{number(calibration.intercept)} ({intercept}), ideal 0."
-    )
-    return [Figure(figures.draw_calibration(calibration), caption, f"{FOLDER}/calibration.csv")]
+def table_of(run: RunFiles, name: str, frame: pd.DataFrame) -> str:
+    """Write a table beside the report; return its name relative to it."""
+    relative = f"{FOLDER}/{name}.csv"
+    write_csv(run.root / relative, frame)
+    return relative
 
 
 def read_chosen(
@@ -135,14 +59,160 @@ def read_chosen(
     return target[known] == 1, logits[best["epochs"] - 1][known]
 
 
-def _draw_learning(run: RunFiles, trials: Sequence[TrialRecord], best: Mapping[str, Any]) -> Figure:
-    trial = next(trial for trial in trials if trial.number == best["trial"])
-    curves = learning_curves(trial)
-    write_csv(run.root / FOLDER / "learning_curves.csv", curves)
-    window = (max(1, best["epochs"] - WINDOW + 1), best["epochs"])
-    return Figure(
-        figures.draw_learning_curves(curves, window),
-        f"Validation AUC of the chosen trial ({trial.number}) in {len(best['fold_auc'])} folds of "
-        "the development set; shaded, the window whose mean is its score.",
-        f"{FOLDER}/learning_curves.csv",
+def show_flow(run: RunFiles, flow: Flow) -> Figure:
+    """Return the flow diagram of the patients."""
+    data = table_of(run, "flow", pd.DataFrame(flow.rows(), columns=["step", "patients"]))
+    caption = "Who was studied. One row of the cohort table is one patient."
+    return Figure(draw_flow(flow), caption, [data])
+
+
+def show_headline(metrics: Mapping[str, Any]) -> Figure:
+    """Return the one figure of the summary: the AUC, and what it is compared with."""
+    labels = {"model": "this model"}
+    rows = [row for row in auc_rows(metrics, None) if row.label in {"model", label_of(L2)}]
+    names = [labels.get(row.label, "logistic regression\non segment values") for row in rows]
+    bars = [_bar(row, LOGIT_DELONG, name) for row, name in zip(rows, names, strict=True)]
+    caption = (
+        f"Test AUC: the chance that a positive patient is ranked above a negative one. Lines "
+        f"are {_level(metrics)} intervals (logit-DeLong); test n = {metrics['n']}, "
+        f"{metrics['positives']} positive, test/metrics.json."
     )
+    return Figure(figures.draw_headline(bars), caption, ["test/metrics.csv"])
+
+
+def show_roc(
+    run: RunFiles,
+    metrics: Mapping[str, Any],
+    development: OutOfFold,
+    chosen: tuple[np.ndarray, np.ndarray],
+) -> Figure:
+    """Return the ROC curves with the points of both thresholds."""
+    rates = pd.read_csv(run.test / ROC)
+    positive, logits = chosen
+    rows = auc_rows(metrics, development)
+    looks = {"model": (MODEL, BLUE, "-"), label_of(L2): (L2, ORANGE, "--")}
+    curves = []
+    for row in rows[:-1]:
+        if row.label in looks:
+            key, colour, style = looks[row.label]
+            label = f"{row.label.split(',')[0]}, test, {_said(row)}"
+            curves.append((label, colour, style, rates[rates["classifier"] == key]))
+    out_of_fold = roc_points(positive, log_odds_of(logits))
+    curves.append((f"model, out-of-fold, {_said(rows[-1])}", GREY, ":", out_of_fold))
+    calls = metrics["model"]["thresholds"]
+    points = [
+        (
+            f"test, threshold {number(calls[key]['threshold'])}{name}",
+            BLUE,
+            marker,
+            1 - _share("specificity", calls[key]["counts"]),
+            _share("sensitivity", calls[key]["counts"]),
+        )
+        for (key, name), marker in zip(THRESHOLDS.items(), "os", strict=True)
+    ]
+    data = table_of(run, "roc_out_of_fold", out_of_fold.assign(classifier=MODEL))
+    caption = (
+        f"ROC curves with {_level(metrics)} intervals of the AUC (logit-DeLong). Test: "
+        f"test/roc.csv; dotted, pooled out-of-fold predictions of the chosen trial, {OUT_OF_FOLD}."
+    )
+    return Figure(figures.draw_roc(curves, points), caption, ["test/roc.csv", data])
+
+
+def show_aucs(run: RunFiles, rows: Sequence[Row], level: str) -> Figure:
+    """Return the forest of all AUCs with each method's interval."""
+    bars = [
+        _bar(row, method, f"{row.label.replace('logistic ', '')}\n{_where(row)}")
+        for row in rows
+        for method in row.intervals
+    ]
+    data = table_of(run, "aucs", frame_of([its for row in rows for its in row.records()]))
+    caption = f"AUCs with {level} intervals by method; the dotted line is chance."
+    svg = figures.draw_forest(bars, "aucs", "AUCs with their intervals", "AUC", reference=0.5)
+    return Figure(svg, caption, [data])
+
+
+def show_differences(run: RunFiles, rows: Sequence[Row], level: str) -> Figure:
+    """Return the forest of the model's AUC minus those of the regressions."""
+    bars = [
+        _bar(row, method, f"{row.label.replace('logistic regression, ', 'vs. ')}\n{_where(row)}")
+        for row in rows
+        for method in row.intervals
+    ]
+    data = table_of(run, "differences", frame_of([its for row in rows for its in row.records()]))
+    caption = (
+        f"The model's AUC minus that of logistic regression on the segment values, same patients, "
+        f"{level} intervals; right of the dotted line favours the model. An interval that holds 0 "
+        "does not show that the two are equal. Test: paired bootstrap of patients; out-of-fold: "
+        "mean of the folds, Student's t with Nadeau and Bengio's standard error, and the model's "
+        "configuration was chosen on these very folds, which flatters it."
+    )
+    quantity = "difference in AUC, model \N{MINUS SIGN} regression"
+    title = "Model against logistic regression"
+    svg = figures.draw_forest(bars, "differences", title, quantity, reference=0.0)
+    return Figure(svg, caption, [data])
+
+
+def show_calibration(
+    run: RunFiles, study: Study, chosen: tuple[np.ndarray, np.ndarray]
+) -> tuple[Figure, Calibration]:
+    """Return the calibration of the chosen trial's out-of-fold predictions."""
+    confidence = study.evaluation.confidence
+    calibration = calibrate(*chosen, confidence)
+    data = table_of(run, "calibration", calibration.bins)
+    slope = " to ".join(number(limit) for limit in calibration.slope_limits)
+    intercept = " to ".join(number(limit) for limit in calibration.intercept_limits)
+    sizes = sorted(set(calibration.bins["n"].tolist()))
+    caption = (
+        f"Calibration of the out-of-fold predictions of {calibration.n} development patients "
+        f"({OUT_OF_FOLD}), in {len(calibration.bins)} bins of {' or '.join(map(str, sizes))}; bars "
+        f"are exact {100 * confidence:g}{SPACE}% intervals. Slope {number(calibration.slope)} "
+        f"({slope}), ideal 1; intercept {number(calibration.intercept)} ({intercept}), ideal 0 "
+        "(Wald intervals). Not computed on the test set."
+    )
+    return Figure(figures.draw_calibration(calibration), caption, [data]), calibration
+
+
+def show_segments(run: RunFiles, metrics: Mapping[str, Any]) -> Figure | None:
+    """Return the errors of the predicted segment values, if they were judged."""
+    rows = metrics["segments"].get("mean_absolute_error")
+    if not rows:
+        return None
+    columns, sizes = metrics["segments"]["columns"], sorted({row["n"] for row in rows})
+    count = f"n = {sizes[0]}" if len(sizes) == 1 else f"n = {sizes[0]} to {sizes[-1]}"
+    records = [
+        {key: row[key] for key in ("segment", "estimate", "n")}
+        | dict(row["intervals"]["percentile"])
+        | {"origin": metrics["origin"], "unreliable": row.get("unreliable")}
+        for row in rows
+    ]
+    caption = (
+        f"Mean absolute error of the predicted segment values ({columns}) on the test set, "
+        f"{count} a segment, with {_level(metrics)} percentile intervals; test/metrics.json."
+    )
+    svg = figures.draw_segments(rows, f"units of {columns}")
+    return Figure(svg, caption, [table_of(run, "segments", pd.DataFrame(records))])
+
+
+def _level(metrics: Mapping[str, Any]) -> str:
+    return f"{100 * metrics['confidence']:g}{SPACE}%"
+
+
+def _share(metric: str, counts: Mapping[str, int]) -> float:
+    count, n = fraction_of(metric, counts)
+    return (count or 0) / n
+
+
+def _said(row: Row) -> str:
+    span = limits(row.intervals[LOGIT_DELONG])
+    return f"n = {row.n}: {number(row.estimate)} ({span})"
+
+
+def _where(row: Row) -> str:
+    return f"{row.patients}, n = {row.n}"
+
+
+def _bar(row: Row, method: str, label: str) -> Bar:
+    interval = row.intervals[method]
+    usable = interval["low"] is not None and not interval["degenerate"]
+    low, high = (interval["low"], interval["high"]) if usable else (None, None)
+    return Bar(label, METHODS[method], row.estimate, low, high)

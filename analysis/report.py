@@ -3,73 +3,144 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-from analysis.answer import answer, limits, meaning, number, why_exploratory
-from analysis.baselines import LABELS
-from analysis.bootstrap import CLOPPER_PEARSON
+from analysis.answer import answer, headline, limits, number, percent, question, title
+from analysis.contents import Contents, describe
 from analysis.evaluate import list_openings, list_openings_of_other_splits
-from analysis.metrics import HALF, PROPORTIONS, YOUDEN
-from analysis.panels import METHODS, draw_calibration, draw_search, draw_test
+from analysis.findings import Findings, read_findings
+from analysis.honesty import moment, own_up
+from analysis.panels import FOLDER, METHODS, table_of
+from analysis.search_panels import show_endings, show_search
 from cohort.table import Cohort
 from spaces.parameters import Choices, Range
-from spaces.run_files import RunFiles, read_json, write_text
-from spaces.study import Study, read_study
-from spaces.trial_log import TrialRecord, read_trials
+from spaces.run_files import RunFiles, write_json, write_text
+from spaces.study import Study
 
-TEMPLATE = "report.html"
+TEMPLATE, STYLE = "report.html", "report.css"
+SUMMARY = "summary.json"
 SHOWN_TRIALS = 10
 # Files that hold the numbers, in the order in which they are listed when they exist.
 FILES = {
+    f"{FOLDER}/{SUMMARY}": "the first page of this report, for programs",
     "best.yaml": "the chosen configuration; run it to train again without searching",
     "best.json": "the choice, its alternatives and the ranking of all trials",
     "model/model.json": "the retrained model and its replay check",
     "test/metrics.json": "every test metric with its intervals",
     "test/metrics.csv": "the same as a table",
+    "test/roc.csv": "the ROC curves of the test set",
+    "test/baselines.json": "the frozen logistic regressions, or why there are none",
     "test/frozen.json": "digests of everything fixed before the test set was opened",
     "test/predictions.parquet": "test predictions by keyed hash",
     "trials.jsonl": "the event log of the search",
     "environment.json": "versions and hashes",
     "study.yaml": "the study as run",
 }
+TABLES = {
+    "flow": "who was studied",
+    "aucs": "every AUC with every interval",
+    "out_of_fold_and_test": "development and test side by side",
+    "differences": "the model against the regressions",
+    "calls": "calls at each threshold, counts and intervals",
+    "roc_out_of_fold": "the out-of-fold ROC curve",
+    "calibration": "the bins of the calibration",
+    "segments": "errors of the segment values",
+    "configuration": "the chosen configuration and what was searched",
+    "trials": "every trial",
+    "strengths": "scores by augmentation strength",
+    "endings": "how trials ended",
+    "learning_curves": "the chosen trial by epoch",
+    "honesty": "the honesty box",
+}
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What the run directory holds so far; None where a step has not been done."""
+class Words:
+    """What the first page says, for programs too."""
 
-    study: Study
-    trials: list[TrialRecord]
-    best: Mapping[str, Any] | None
-    model: Mapping[str, Any] | None
-    metrics: Mapping[str, Any] | None
-    environment: Mapping[str, Any] | None
+    headline: str
+    question: str
+    answer: str | None
+    flags: list[str]
+    believe: list[str]
+    do_not_believe: list[str]
 
 
 def write_report(run: RunFiles, cohort: Cohort) -> Path:
-    """Write report.html and the tables behind its figures (report/*.csv); return its path.
+    """Write report.html and the tables behind it (report/*.csv, *.json); return its path.
 
     It can be written at any time: what has not been computed yet is named. The same run gives the
     same bytes. No patient appears in it.
     """
-    found = Findings(
-        study=read_study(run.study),
-        trials=read_trials(run.trials),
-        best=_read(run.best, "best"),
-        model=_read(run.model / "model.json", "model"),
-        metrics=_read(run.metrics, "metrics"),
-        environment=_read(run.environment, "environment"),
-    )
+    found = read_findings(run, cohort)
     write_text(run.report, render(run, cohort, found))
     return run.report
 
 
 def render(run: RunFiles, cohort: Cohort, found: Findings) -> str:
-    """Return the report as one self-contained HTML document."""
+    """Return the report as one self-contained HTML document; write its tables."""
+    contents = describe(run, cohort, found)
+    words = _words(found, contents)
+    write_json(run.root / FOLDER / SUMMARY, "summary", asdict(words))
+    statements = own_up(
+        found.study,
+        found.best,
+        found.model,
+        found.metrics,
+        openings=list_openings(run, cohort),
+        elsewhere=list_openings_of_other_splits(run, cohort),
+    )
+    table_of(run, "honesty", pd.DataFrame([asdict(statement) for statement in statements]))
+    parameters = configuration_rows(found.study, found.best) if found.best else []
+    if parameters:
+        table_of(run, "configuration", pd.DataFrame(parameters))
+    figures = contents.figures | show_search(run, found.study, found.trials, found.best)
+    return (
+        _environment()
+        .get_template(TEMPLATE)
+        .render(
+            style=Markup(_css()),  # noqa: S704  our own file
+            cohort=cohort,
+            found=found,
+            study=found.study,
+            best=found.best,
+            metrics=found.metrics,
+            model=found.model,
+            environment=found.environment,
+            words=words,
+            contents=contents,
+            figures=figures,
+            methods=METHODS,
+            statements=statements,
+            endings=show_endings(run, found.trials),
+            parameters=parameters,
+            shown_trials=SHOWN_TRIALS,
+            openings=list_openings(run, cohort),
+            warnings=cohort.warnings,
+            files=_files(run),
+        )
+    )
+
+
+def _words(found: Findings, contents: Contents) -> Words:
+    belief = contents.belief
+    return Words(
+        headline=headline(found.study.cohort),
+        question=question(found.study.cohort),
+        answer=answer(found.metrics) if found.metrics else None,
+        flags=found.flags(),
+        believe=belief.yes if belief else [],
+        do_not_believe=belief.no if belief else [],
+    )
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -77,49 +148,25 @@ def render(run: RunFiles, cohort: Cohort, found: Findings) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "limits": limits, "short": _short}
-    return environment.get_template(TEMPLATE).render(
-        study=found.study,
-        cohort=cohort,
-        trials=found.trials,
-        best=found.best,
-        metrics=found.metrics,
-        model=found.model,
-        environment=found.environment,
-        answer=answer(found.metrics) if found.metrics else None,
-        meaning=meaning(found.metrics) if found.metrics else None,
-        classifiers=_classifiers(found.metrics) if found.metrics else [],
-        methods=METHODS,
-        proportions={name: _METRIC_LABELS[name] for name in PROPORTIONS},
-        exact=CLOPPER_PEARSON,
-        thresholds={HALF: "at", YOUDEN: "Youden"},
-        flags=_flags(found, cohort),
-        missing=_missing(found),
-        parameters=_parameters(found.study, found.best) if found.best else [],
-        shown_trials=SHOWN_TRIALS,
-        openings=list_openings(run, cohort),
-        openings_of_other_splits=list_openings_of_other_splits(run, cohort),
-        test_figures=draw_test(run, cohort, found.best, found.metrics),
-        calibration_figures=draw_calibration(run, cohort, found.study, found.best),
-        search_figures=draw_search(run, found.study, found.trials, found.best),
-        excluded=_excluded(cohort),
-        warnings=[*(found.best["warnings"] if found.best else []), *cohort.warnings],
-        files={name: said for name, said in FILES.items() if (run.root / name).exists()},
-    )
+    environment.filters |= {
+        "number": number,
+        "limits": limits,
+        "capital": title,
+        "percent": percent,
+        "short": _short,
+        "moment": moment,
+    }
+    return environment
 
 
-_METRIC_LABELS = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "ppv": "positive predictive value",
-    "npv": "negative predictive value",
-}
+def _css() -> str:
+    return Path(__file__).with_name(STYLE).read_text(encoding="utf-8")
 
 
-def _read(path: Path, kind: str) -> dict[str, Any] | None:
-    return read_json(path, kind) if path.exists() else None
+def _files(run: RunFiles) -> dict[str, str]:
+    tables = {f"{FOLDER}/{name}.csv": said for name, said in TABLES.items()}
+    listed = FILES | tables
+    return {name: said for name, said in listed.items() if (run.root / name).exists()}
 
 
 def _short(value: float) -> str:
@@ -127,48 +174,7 @@ def _short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _classifiers(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the model and the regressions that it is compared with, the primary one first."""
-    found: list[tuple[str, Mapping[str, Any]]] = [("model", metrics["model"])]
-    if "skipped" in metrics["baselines"]:
-        return found
-    primary = metrics["primary_comparison"]
-    names = sorted(metrics["baselines"], key=lambda name: name != primary)
-    return found + [(LABELS[name], metrics["baselines"][name]) for name in names]
-
-
-def _flags(found: Findings, cohort: Cohort) -> list[str]:
-    """Return what a reader must know before any number."""
-    flags = []
-    if (cohort.folder / "truth.json").exists():
-        flags.append("phantom: drawn maps of invented patients")
-    if found.metrics is None:
-        flags.append("test set not evaluated by this run")
-    elif found.metrics["exploratory"]:
-        flags.append(f"exploratory: {why_exploratory(found.metrics)}")
-    if found.study.network.weights == "random":
-        flags.append("random trunk: the network was not pretrained")
-    if found.best and any("Under-searched" in text for text in found.best["warnings"]):
-        flags.append("under-searched")
-    if found.study.search.order == "asynchronous" and not found.study.is_fixed:
-        flags.append("asynchronous search: proposals depend on timing")
-    if found.model and not found.model["replay"]["bit_equal"]:
-        flags.append("replay differs from the search")
-    return flags
-
-
-def _missing(found: Findings) -> list[tuple[str, str]]:
-    """Return the steps that were not done, with the command that does each."""
-    steps = (
-        ("search", "polartune run STUDY", bool(found.trials)),
-        ("selection", "polartune select RUN", found.best is not None),
-        ("retraining", "polartune retrain RUN", found.model is not None),
-        ("evaluation on the test set", "polartune evaluate RUN", found.metrics is not None),
-    )
-    return [(name, command) for name, command, is_done in steps if not is_done]
-
-
-def _parameters(study: Study, best: Mapping[str, Any]) -> list[dict[str, Any]]:
+def configuration_rows(study: Study, best: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return each parameter with its value under both rules and what was searched."""
     alternatives = best["alternatives"]
     return [
@@ -190,8 +196,3 @@ def _describe_parameter(parameter: float | Range | Choices) -> str:
     if isinstance(parameter, Choices):
         return ", ".join(f"{choice:g}" for choice in parameter.choices)
     return "fixed"
-
-
-def _excluded(cohort: Cohort) -> dict[str, int]:
-    excluded = cohort.flow.get("excluded", {})
-    return dict(excluded) if isinstance(excluded, Mapping) else {}

@@ -9,6 +9,7 @@ import pytest
 from finished_run import Run, add_model, build_run, copy_run, fake_loading
 
 from analysis.evaluate import evaluate
+from analysis.report import write_report
 from analysis.select import select
 
 
@@ -28,6 +29,21 @@ def evaluated(searched: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
         select(run.files)
         evaluate(run.files, run.cohort)
     return run
+
+
+@pytest.fixture(scope="session")
+def reported(evaluated: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The judged run with its report. Read only."""
+    run = copy_run(evaluated, tmp_path_factory.mktemp("reported"))
+    write_report(run.files, run.cohort)
+    return run
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no SVG, which takes most of the time, where a test reads words or tables."""
+    for room in ("figures", "search_figures"):
+        monkeypatch.setattr(f"analysis.{room}.svg_of", lambda *_: "<svg></svg>")
 
 
 @pytest.fixture
