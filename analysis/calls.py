@@ -68,6 +68,15 @@ def fraction_of(metric: str, counts: Mapping[str, int]) -> tuple[int | None, int
     }[metric]
 
 
+def name_threshold(key: str, threshold: float) -> str:
+    """Return a threshold as printed: both may round to the same digits.
+
+    >>> name_threshold("half", 0.5), name_threshold("youden", 0.497)
+    ('0.50', '0.50 (Youden)')
+    """
+    return number(threshold) + (" (Youden)" if key == YOUDEN else "")
+
+
 def one_sided(counts: Mapping[str, int]) -> str:
     """Return the class that everybody was called by; empty if calls differ."""
     if counts["tp"] + counts["fp"] == 0:
@@ -98,7 +107,7 @@ def side_by_side(
                 f"{OUT_OF_FOLD}, chosen trial",
                 count=count,
             )
-            said = f"{metric} at {tested['threshold']:.2f}"
+            said = f"{metric} at {name_threshold(key, tested['threshold'])}"
             rows.append((said, before, its[metric]))
     return rows
 
@@ -110,7 +119,7 @@ def describe_thresholds(metrics: Mapping[str, Any], development: OutOfFold) -> l
         calls = metrics["model"]["thresholds"][key]
         before, after = development.counts[key], calls["counts"]
         first, second = (_counted(counts) for counts in (before, after))
-        threshold = number(calls["threshold"])
+        threshold = name_threshold(key, calls["threshold"])
         sentences.append(f"At {threshold}: out-of-fold, {first}; on the test set, {second}.")
     return sentences
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 # Okabe and Ito's colours, told apart with any common colour blindness; dark on white.
-INK, GREY, PALE = "#1b1f24", "#6b7280", "#d9dde3"
+INK, GREY, PALE, WASH = "#1b1f24", "#6b7280", "#d9dde3", "#dcebf5"
 BLUE, ORANGE, GREEN, RED, SKY = "#0072b2", "#b86e00", "#00795a", "#c44e00", "#8cc4e8"
 # At this width in inches a figure fills a phone with letters that can be read.
 WIDTH, HEIGHT = 4.7, 3.3

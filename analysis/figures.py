@@ -18,6 +18,7 @@ from analysis.drawing import (
     INK,
     ORANGE,
     PALE,
+    WASH,
     label_rows,
     legend_above,
     new_canvas,
@@ -109,15 +110,20 @@ def draw_headline(bars: Sequence[Bar]) -> str:
 def draw_roc(
     curves: Sequence[tuple[str, str, str, pd.DataFrame]],
     points: Sequence[tuple[str, str, str, float, float]],
+    band: pd.DataFrame,
 ) -> str:
-    """Return ROC curves and the points of thresholds on them.
+    """Return ROC curves, the points of thresholds on them, and the band of the first curve.
 
     Args:
         curves: (label, colour, line style, rates) each.
         points: (label, colour, marker, false positive rate, true positive rate) each.
+        band: of ``roc_band``.
     """
-    canvas, axes = new_canvas(height=4.3)
+    canvas, axes = new_canvas(height=4.5)
     axes.plot([0, 1], [0, 1], color=PALE, linewidth=1.2)
+    at = band["false_positive_rate"]
+    key = "model, test: interval of sensitivity"
+    axes.fill_between(at, band["low"], band["high"], color=WASH, linewidth=0, label=key, zorder=0.5)
     for label, colour, style, rates in curves:
         x, y = rates["false_positive_rate"], rates["true_positive_rate"]
         axes.plot(x, y, color=colour, linestyle=style, label=label)
@@ -138,6 +144,8 @@ def draw_roc(
     axes.set(xlim=(-0.015, 1.015), ylim=(-0.015, 1.015), aspect="equal")
     canvas.legend(loc="outside upper center", ncols=1, handlelength=2.2)
     said = [label for label, *_ in curves]
+    middle = band.iloc[(at - 0.2).abs().argmin()]
+    said.append(f"{key} at specificity 0.80: {number(middle['low'])} to {number(middle['high'])}")
     said += [
         f"{label}: sensitivity {number(true)}, specificity {number(1 - false)}"
         for label, _, _, false, true in points

@@ -12,7 +12,7 @@ from analysis import figures
 from analysis.answer import SPACE, limits, number
 from analysis.baselines import L2
 from analysis.bootstrap import BCA, LOGIT_DELONG, PERCENTILE
-from analysis.calls import fraction_of
+from analysis.calls import fraction_of, name_threshold
 from analysis.curves import Calibration, calibrate
 from analysis.drawing import BLUE, GREY, ORANGE, Figure
 from analysis.figures import Bar
@@ -28,6 +28,7 @@ from analysis.judgement import (
 )
 from analysis.metric_tables import MODEL, ROC, roc_points, write_csv
 from analysis.metrics import HALF, YOUDEN, log_odds_of
+from analysis.roc_band import RESAMPLES, roc_band
 from cohort.table import Cohort
 from spaces.run_files import RunFiles, read_out_of_fold
 from spaces.study import Study
@@ -39,7 +40,6 @@ METHODS = {
     LOGIT_DELONG: "logit-DeLong",
     CORRECTED_T: "corrected t",
 }
-THRESHOLDS = {HALF: "", YOUDEN: " (Youden)"}
 
 
 def table_of(run: RunFiles, name: str, frame: pd.DataFrame) -> str:
@@ -102,20 +102,34 @@ def show_roc(
     calls = metrics["model"]["thresholds"]
     points = [
         (
-            f"test, threshold {number(calls[key]['threshold'])}{name}",
+            f"test, threshold {name_threshold(key, calls[key]['threshold'])}",
             BLUE,
             marker,
             1 - _share("specificity", calls[key]["counts"]),
             _share("sensitivity", calls[key]["counts"]),
         )
-        for (key, name), marker in zip(THRESHOLDS.items(), "os", strict=True)
+        for key, marker in ((HALF, "o"), (YOUDEN, "s"))
     ]
     data = table_of(run, "roc_out_of_fold", out_of_fold.assign(classifier=MODEL))
+    band = _band(rates[rates["classifier"] == MODEL], metrics)
     caption = (
         f"ROC curves with {_level(metrics)} intervals of the AUC (logit-DeLong). Test: "
-        f"test/roc.csv; dotted, pooled out-of-fold predictions of the chosen trial, {OUT_OF_FOLD}."
+        f"test/roc.csv; dotted, pooled out-of-fold predictions of the chosen trial, {OUT_OF_FOLD}. "
+        f"Shaded, the model's sensitivity on the test set at each specificity: {_level(metrics)} "
+        f"percentile intervals, each for itself ({RESAMPLES} resamples of the "
+        f"{metrics['n']} patients); too narrow where the curve touches an edge."
     )
-    return Figure(figures.draw_roc(curves, points), caption, ["test/roc.csv", data])
+    tables = ["test/roc.csv", data, table_of(run, "roc_band", band)]
+    return Figure(figures.draw_roc(curves, points, band), caption, tables)
+
+
+def _band(rates: pd.DataFrame, metrics: Mapping[str, Any]) -> pd.DataFrame:
+    n, positives = metrics["n"], metrics["positives"]
+    generator = np.random.default_rng(metrics["seed"])
+    band = roc_band(rates, positives, n, metrics["confidence"], generator=generator)
+    return band.assign(
+        method=PERCENTILE, classifier=MODEL, n=n, positives=positives, origin="test/roc.csv"
+    )
 
 
 def show_aucs(run: RunFiles, rows: Sequence[Row], level: str) -> Figure:

@@ -49,6 +49,7 @@ TABLES = {
     "differences": "the model against the regressions",
     "calls": "calls at each threshold, counts and intervals",
     "roc_out_of_fold": "the out-of-fold ROC curve",
+    "roc_band": "intervals of sensitivity along the test ROC curve",
     "calibration": "the bins of the calibration",
     "segments": "errors of the segment values",
     "configuration": "the chosen configuration and what was searched",
@@ -73,7 +74,7 @@ class Words:
 
 
 def write_report(run: RunFiles, cohort: Cohort) -> Path:
-    """Write report.html and the tables behind it (report/*.csv, *.json); return its path.
+    """Write report.html, its tables and figures (report/*.csv, *.json, *.svg); return its path.
 
     It can be written at any time: what has not been computed yet is named. The same run gives the
     same bytes. No patient appears in it.
@@ -84,7 +85,7 @@ def write_report(run: RunFiles, cohort: Cohort) -> Path:
 
 
 def render(run: RunFiles, cohort: Cohort, found: Findings) -> str:
-    """Return the report as one self-contained HTML document; write its tables."""
+    """Return the report as one self-contained HTML document; write its tables and figures."""
     contents = describe(run, cohort, found)
     words = _words(found, contents)
     write_json(run.root / FOLDER / SUMMARY, "summary", asdict(words))
@@ -101,6 +102,8 @@ def render(run: RunFiles, cohort: Cohort, found: Findings) -> str:
     if parameters:
         table_of(run, "configuration", pd.DataFrame(parameters))
     figures = contents.figures | show_search(run, found.study, found.trials, found.best)
+    for name, figure in figures.items():
+        write_text(run.root / FOLDER / f"{name}.svg", figure.svg)
     return (
         _environment()
         .get_template(TEMPLATE)

@@ -32,6 +32,7 @@ from search.trial import CrossValidation, EpochReport
 from spaces.parameters import Configuration
 from spaces.study import Study
 from trainable.features import Outputs, channels_first, channels_last
+from trainable.lockstep import nothing
 from trainable.loss import LOGITS
 from trainable.metrics import auc
 from trainable.problem import Problem
@@ -88,8 +89,8 @@ class Remembering:
             if folds is None:
                 folds = self._problem.cross_validation(configuration)
                 for _ in reports:
-                    folds.advance()
-            reports.append(folds.advance())
+                    folds.advance(nothing)
+            reports.append(folds.advance(nothing))
             self.trained += 1
         return reports[epoch - 1], folds
 

@@ -9,7 +9,13 @@ from finished_run import Run
 from scipy import stats
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
-from analysis.calls import call_rows, fraction_of, one_sided, side_by_side
+from analysis.calls import (
+    call_rows,
+    describe_thresholds,
+    fraction_of,
+    one_sided,
+    side_by_side,
+)
 from analysis.judgement import auc_rows, difference_rows, judge_out_of_fold
 from analysis.metrics import log_odds_of
 from analysis.panels import read_chosen
@@ -126,6 +132,19 @@ def test_development_and_test_stand_side_by_side(evaluated: Run) -> None:
         assert after is not None
         assert (before.patients, after.patients) == ("out-of-fold", "test")
     assert side_by_side(None, development, 0.95) == side_by_side(metrics, None, 0.95) == []
+
+
+def test_thresholds_that_print_alike_are_told_apart(evaluated: Run) -> None:
+    metrics, _, development = judge(evaluated)
+    metrics["model"]["thresholds"]["youden"]["threshold"] = 0.4999
+    said = [what for what, *_ in side_by_side(metrics, development, 0.95)]
+    assert said[1:] == [
+        f"{metric} at {name}"
+        for name in ("0.50", "0.50 (Youden)")
+        for metric in ("sensitivity", "specificity")
+    ]
+    sentences = describe_thresholds(metrics, development)
+    assert [text.split(":")[0] for text in sentences] == ["At 0.50", "At 0.50 (Youden)"]
 
 
 def test_tables_beside_the_report_have_whole_counts_and_origins(reported: Run) -> None:

@@ -60,14 +60,17 @@ def test_every_figure_has_a_title_and_a_description(reported: Run) -> None:
         assert len(description) > 20
 
 
-def test_every_link_leads_somewhere_and_every_table_is_linked(reported: Run) -> None:
-    root = reported.files.root
-    links = set(Page(reported.files.report.read_text()).links)
-    local = {link for link in links if not link.startswith(("http", "#"))}
+def test_every_link_leads_somewhere_and_all_that_is_shown_lies_beside(reported: Run) -> None:
+    root, text = reported.files.root, reported.files.report.read_text()
+    local = {link for link in Page(text).links if not link.startswith(("http", "#"))}
     assert all((root / link).is_file() for link in local)
-    tables = {f"report/{path.name}" for path in root.glob("report/*")}
-    assert len(tables) == 15
-    assert tables <= local
+    tables = [path.name for path in root.glob("report/*") if path.suffix != ".svg"]
+    drawn = sorted(root.glob("report/*.svg"))
+    assert (len(tables), len(drawn)) == (16, 13)
+    assert {f"report/{name}" for name in (*tables, *(path.name for path in drawn))} <= local
+    assert all(path.read_text() in text for path in drawn)
+    listed = Page(text[text.index('<h2 id="files">') : text.index("</main>")]).links
+    assert {f"report/{name}" for name in tables} <= set(listed)
 
 
 def test_no_patient_appears_in_the_report_or_its_tables(reported: Run) -> None:
