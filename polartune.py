@@ -108,6 +108,7 @@ def run(
     from analysis.evaluate import evaluate
     from analysis.report import write_report
     from analysis.result import read_result
+    from spaces.study import read_study
 
     console = console or Console()
     console.print("Checking the cohort; the first lines take half a minute.", highlight=False)
@@ -115,7 +116,7 @@ def run(
         if not (files.model / "model.json").exists():
             # A run may be continued on other slots than those it began with.
             with _placed(Path(study), address) as place:
-                _search(files, place, console)
+                _search(files, place, console, read_study(Path(study)).search.stalled_after)
                 _retrain(files, place, console)
         with _step("evaluate", console):
             LOG.info(evaluate(files, cohort).sentence)
@@ -155,13 +156,15 @@ def check_command(study: StudyFile) -> None:
     disk, and how wide the test AUC's interval will be. Changes nothing. Weights
     that are neither here nor in a file are downloaded by torchvision.
     """
-    from analysis.forecast import forecast, show_forecast
+    from analysis.forecast import forecast, show_forecast, show_patients
     from cohort.table import read_cohort
     from spaces.study import read_study
 
     content = read_study(study)
     cohort = read_cohort(content, study.parent)
-    show_forecast(content, cohort, forecast(content, cohort, study.parent), Console())
+    console = Console()
+    show_patients(content, cohort, console)  # before the weights, which may not be had
+    show_forecast(content, forecast(content, cohort, study.parent), console)
 
 
 @app.command("schema", rich_help_panel=ASK)
@@ -247,7 +250,9 @@ def status_command(folder: RunFolder) -> None:
 
 @app.command("compare", rich_help_panel=LOOK)
 def compare_command(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Run directories.")],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="Two or more run directories.")
+    ],
     csv: Annotated[Path | None, typer.Option(help="Also write the table to this file.")] = None,
 ) -> None:
     """Show runs side by side: score, test AUC, paired difference, settings that differ.
@@ -309,7 +314,8 @@ def bank_prune_command(
     if not found.banks and not found.leftovers:
         console.print(f"Nothing to remove: no bank is unused for {unused_for:g} days.")
         return
-    show_banks(found.banks, console)
+    if found.banks:
+        show_banks(found.banks, console)
     what = f"{len(found.banks)} banks and {len(found.leftovers)} unfinished files"
     if not yes and not typer.confirm(f"Remove {what}, {in_words(found.size)}?"):
         console.print("Nothing was removed.")
@@ -405,9 +411,7 @@ def _begun(study_file: Path, out: Path) -> Iterator[tuple[RunFiles, Cohort]]:
         problem.check_weights()
         problem.check_disk()
     with driving(files), using_banks(bank_folder(study.bank, folder, cohort.folder)):
-        changed = record(files, study, folder, cohort)
-        if changed:
-            LOG.warning("continued with another environment: %s", ", ".join(changed))
+        _warn_of_changes(record(files, study, folder, cohort))
         for warning in cohort.warnings:
             LOG.warning(warning)
         yield files, cohort
@@ -416,7 +420,7 @@ def _begun(study_file: Path, out: Path) -> Iterator[tuple[RunFiles, Cohort]]:
 @contextmanager
 def _continued(folder: Path) -> Iterator[tuple[RunFiles, Cohort]]:
     """Give the files and the cohort of a run that has begun."""
-    from cohort.enrolment import reopen
+    from cohort.enrolment import record, reopen
     from spaces.bank_files import bank_folder, using_banks
     from spaces.run_files import RunFiles
     from spaces.session import driving
@@ -425,9 +429,15 @@ def _continued(folder: Path) -> Iterator[tuple[RunFiles, Cohort]]:
     files = RunFiles(folder)
     if not files.study.exists():
         raise InputError(str(folder), "is no run directory", "Give the folder with study.yaml")
-    cohort, section = reopen(files), read_study(files.study).bank
-    with driving(files), using_banks(bank_folder(section, folder, cohort.folder)):
+    cohort, study = reopen(files), read_study(files.study)
+    with driving(files), using_banks(bank_folder(study.bank, folder, cohort.folder)):
+        _warn_of_changes(record(files, study, folder, cohort))
         yield files, cohort
+
+
+def _warn_of_changes(changed: list[str]) -> None:
+    if changed:
+        LOG.warning("continued with another environment: %s", ", ".join(changed))
 
 
 @contextmanager
@@ -450,16 +460,20 @@ def _step(name: str, console: Console) -> Iterator[None]:
     console.print(f"{name:<9} {seconds:5.0f} s", highlight=False)
 
 
-def _search(files: RunFiles, place: Place, console: Console) -> None:
+def _search(
+    files: RunFiles, place: Place, console: Console, stalled_after: float | None = None
+) -> None:
     from search.run import search
+    from spaces.trial_log import refuse_other_code
 
+    refuse_other_code(files.trials)
     LOG.info(
         "%d slots on %s: %d CPUs, %g GPUs each", place.slots, place.device, place.cpus, place.gpus
     )
     with _step("bank", console):
         _fill_bank(files, place, console)
     with _step("search", console):
-        search(files, place, console=console)
+        search(files, place, console=console, stalled_after=stalled_after)
 
 
 def _fill_bank(files: RunFiles, place: Place, console: Console) -> None:
@@ -489,7 +503,9 @@ def _retrain(files: RunFiles, place: Place, console: Console) -> None:
     from analysis.retrain import retrain
     from analysis.select import select
     from spaces.run_files import RunFiles
+    from spaces.trial_log import refuse_other_code
 
+    refuse_other_code(files.trials)
     with _step("select", console):
         select(files)
     with _step("retrain", console):

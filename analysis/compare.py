@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.answer import limits, number
+from analysis.answer import limits, number, why_exploratory
 from analysis.bootstrap import LOGIT_DELONG, PERCENTILE, draw_resamples
 from analysis.metrics import Estimate, compare_aucs, log_odds_of
 from cohort.enrolment import reopen
@@ -54,12 +54,19 @@ class Compared:
         return read_json(self.files.best, "best") if self.files.best.exists() else None
 
     @cached_property
+    def metrics(self) -> dict[str, Any] | None:
+        """What was measured on the test set; None if this run has not opened it."""
+        return read_json(self.files.metrics, "metrics") if self.files.metrics.exists() else None
+
+    @property
     def test_auc(self) -> Estimate | None:
         """The test AUC; None if this run has not opened the test set."""
-        if not self.files.metrics.exists():
-            return None
-        auc: Estimate = read_json(self.files.metrics, "metrics")["model"]["auc"]
-        return auc
+        return self.metrics["model"]["auc"] if self.metrics else None
+
+    @property
+    def exploratory(self) -> str:
+        """Why the test AUC is exploratory; empty if it is not, or if there is none."""
+        return why_exploratory(self.metrics) if self.metrics else ""
 
     @cached_property
     def trials(self) -> tuple[int, int]:
@@ -158,6 +165,9 @@ def show_comparison(
 ) -> None:
     """Print the runs, the differences of their winners, and the settings that differ."""
     console.print(_run_table(runs))
+    for at, run in enumerate(runs, start=1):
+        if run.exploratory:
+            console.print(f"{at}  test AUC exploratory: {run.exploratory}", highlight=False)
     console.print("\n[bold]Winner's out-of-fold AUC[/], minus that of 1, on the same patients")
     for at, difference in enumerate(differences, start=2):
         console.print(f"  {at} - 1  {escape(_sentence(difference, runs[0]))}", highlight=False)
@@ -203,6 +213,7 @@ def _row(run: Compared) -> dict[str, Any]:
         "test_auc": auc["estimate"],
         "test_auc_low": interval.get("low"),
         "test_auc_high": interval.get("high"),
+        "test_exploratory": run.exploratory,
     }
 
 
@@ -231,6 +242,8 @@ def _run_table(runs: Sequence[Compared]) -> Table:
         test = "not opened"
         if auc:
             test = f"{number(auc['estimate'])}\n({limits(auc['intervals'][LOGIT_DELONG])})"
+        if run.exploratory:
+            test += "\nexploratory"
         names = (run.files.root.name, run.study.name, section.target, " + ".join(section.inputs))
         words = [escape(name) for name in names]
         table.add_row(str(at), *words, f"{complete} of {asked}", score, test)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -129,16 +130,25 @@ def half_width(auc: float, patients: int, prevalence: float, study: Study) -> fl
     return float(norm.ppf((1 + study.evaluation.confidence) / 2)) * math.sqrt(variance)
 
 
-def show_forecast(study: Study, cohort: Cohort, cost: Forecast, console: Console) -> None:
-    """Print patients, classes per fold, cost and warnings."""
+def show_patients(study: Study, cohort: Cohort, console: Console) -> None:
+    """Print patients, classes per fold, and what looks wrong with the cohort."""
     section = study.cohort
     console.print(
         f"[bold]{study.name}[/]: {escape(section.target)} from {' + '.join(section.inputs)}, "
         f"{study.network.backbone}, {study.network.trainable_layers} trainable layers"
     )
     console.print(_patients(cohort))
+    _show_warnings(cohort.warnings, console)
+
+
+def show_forecast(study: Study, cost: Forecast, console: Console) -> None:
+    """Print what the study would cost, and what that asks for."""
     console.print(_cost(study, cost))
-    for warning in (*cohort.warnings, *_warnings(study, cost)):
+    _show_warnings(_warnings(study, cost), console)
+
+
+def _show_warnings(warnings: Sequence[str], console: Console) -> None:
+    for warning in warnings:
         console.print(f"[yellow]warning[/] {escape(warning)}")
 
 
@@ -160,9 +170,9 @@ def _cost(study: Study, cost: Forecast) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    stops = ", most of them stopped earlier" if study.search.scheduler == "asha" else ""
-    if study.is_fixed:
-        stops = ", nothing is searched"
+    stops = ", nothing is searched" if study.is_fixed else ""
+    if _may_stop(study):
+        stops = ", most of them stopped earlier"
     table.add_row(
         "search",
         f"{cost.trials} trials x {study.cohort.split.folds} folds x {study.training.epochs} epochs"
@@ -180,13 +190,24 @@ def _cost(study: Study, cost: Forecast) -> Table:
     cores = f"{os.cpu_count()} CPU cores"
     table.add_row("time", f"at most about {_duration(cost.seconds)} on {cores}; less with a GPU")
     width = f"\N{PLUS-MINUS SIGN}{cost.half_width:.2f}"
-    level = f"{study.evaluation.confidence:.0%}"
+    level = f"{100 * study.evaluation.confidence:g} %"
     table.add_row(
         "answer",
         f"an AUC of {ASSUMED_AUC} on the test set would be known to about {width} "
         f"({level}, Hanley-McNeil)",
     )
     return table
+
+
+def _may_stop(study: Study) -> bool:
+    """Return whether the scheduler can stop trials before their last epoch.
+
+    In reproducible order a generation is compared with earlier ones, so the first is never stopped.
+    """
+    search = study.search
+    first = search.generation if search.order == "reproducible" else 1
+    early = search.grace < study.training.epochs
+    return search.scheduler == "asha" and early and search.trials > first and not study.is_fixed
 
 
 def _warnings(study: Study, cost: Forecast) -> list[str]:

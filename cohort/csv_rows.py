@@ -17,6 +17,7 @@ import pyarrow.csv
 from spaces.errors import InputError
 
 MISSING = ("", "na", "n/a", "nan", "null", "none")
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # first bytes of .xlsx and .xls
 _DECIMAL_COMMA = r"^([+-]?[0-9]*),([0-9]+([eE][+-]?[0-9]+)?)$"
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
@@ -136,6 +137,9 @@ def _separator(text: str) -> str:
 def _decode(content: bytes, name: str) -> str:
     """Return the text without its byte-order mark; nothing but UTF-8 is guessed at."""
     remedy = "Save it as 'CSV UTF-8'"
+    if content.startswith(_WORKBOOKS):
+        problem = "the table must be a CSV file, got an Excel workbook"
+        raise InputError(name, problem, "In Excel: Save as, CSV UTF-8; then give that file")
     if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in content:
         raise InputError(name, "the file must be UTF-8 text, got UTF-16 or binary data", remedy)
     try:

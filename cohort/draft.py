@@ -88,8 +88,12 @@ def draft_study(table_path: Path) -> str:
     """Return a commented study file for a cohort table; it names what was found in the table.
 
     Raises:
-        InputError: the table cannot be read, or holds no image column or no possible target.
+        InputError: there is no such file, it cannot be read, or it holds no image column or no
+            possible target.
     """
+    if not table_path.is_file():
+        problem = "is a folder" if table_path.is_dir() else "does not exist"
+        raise InputError(str(table_path), problem, "Give the path of your cohort table (CSV)")
     table = read_rows(table_path).cells.to_pandas()
     if "patient_id" not in table.columns:
         # The header is not repeated: without one, the first row is a patient's.

@@ -11,7 +11,7 @@ from typing import Any, cast
 from ray.tune import Trainable
 
 from search.heartbeat import Heartbeat
-from search.trial import Assignment, Problem, Report, Trial, failure
+from search.trial import Assignment, Problem, Report, Trial, failure, unopened
 from spaces.errors import UserError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles
@@ -30,12 +30,14 @@ class Workplace:
         device: ``cpu`` or ``cuda``.
         opener: ``module:function`` that opens the problem from the two above.
         epochs: of a complete trial.
+        beat_seconds: how often a trial leaves a sign of life, at most.
     """
 
     run_root: str
     device: str
     opener: str
     epochs: int
+    beat_seconds: float
 
     def open(self) -> Problem:
         """Import the opener and open the problem."""
@@ -83,8 +85,11 @@ class TrialActor(Trainable):
         try:
             if self._problem is None:
                 self._problem = self._workplace.open()
+        except Exception as error:  # noqa: BLE001  no configuration was looked at yet
+            return unopened(number, error)
+        try:
             if self._trial is None:
-                beat = Heartbeat(run, number)
+                beat = Heartbeat(run, number, every=self._workplace.beat_seconds)
                 beat()
                 self._trial = Trial(
                     self._problem, run, self._assignment, epochs=self._workplace.epochs, beat=beat

@@ -43,10 +43,15 @@ class TuneTrial(Protocol):
 
 @dataclass
 class Seat:
-    """A number that Tune is running, and Tune's own object for it once there is one."""
+    """A number that Tune is running, and Tune's own object for it once there is one.
+
+    Attributes:
+        reports: how many its process has made, repeated epochs included.
+    """
 
     trial: TrialRecord
     tune_trial: TuneTrial | None = None
+    reports: int = 0
 
     @property
     def is_pending(self) -> bool:
@@ -159,7 +164,9 @@ class Board:
         if seat is None:
             return None
         trial = seat.trial
+        seat.reports += 1
         if report.obstacle is not None:
+            _log.warning("trial %d cannot start\n%s", trial.number, report.traceback)
             self.obstacle = report.obstacle
             return None
         trial.host = report.host
@@ -232,6 +239,8 @@ class Board:
     def _vacate(self, trial: TrialRecord) -> None:
         self._seats = {key: seat for key, seat in self._seats.items() if seat.trial is not trial}
         self._waiting = [other for other in self._waiting if other is not trial]
+        # Else the next process of this number would seem to have left it.
+        self.run.heartbeat_of(trial.number).unlink(missing_ok=True)
 
     def _digest(self, trial: TrialRecord) -> str | None:
         """Return the digest of the logits, if they cover exactly the logged epochs."""

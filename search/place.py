@@ -160,19 +160,22 @@ def connected(resources: ResourcesSection, *, address: str | None = None) -> Ite
 def _scratch() -> Iterator[Path]:
     """Give Ray a folder for its sockets and logs, and remove those that killed drivers left.
 
-    The lock inside lives as long as its driver, however that ends.
+    The lock inside lives as long as its driver, however that ends. A folder is locked before it
+    gets its name, so that no other driver finds it in between.
     """
     for left in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
-        if not (left / LOCK).exists():
-            continue
-        with contextlib.suppress(OSError, Timeout), FileLock(left / LOCK, timeout=0):
-            shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=SCRATCH))
-    try:
-        with FileLock(folder / LOCK):
+        with contextlib.suppress(OSError, Timeout):
+            if left.stat().st_uid == os.getuid() and (left / LOCK).exists():
+                with FileLock(left / LOCK, timeout=0):
+                    shutil.rmtree(left, ignore_errors=True)
+    unnamed = Path(tempfile.mkdtemp(prefix=f".{SCRATCH}"))
+    folder = unnamed.with_name(unnamed.name.removeprefix("."))
+    with FileLock(unnamed / LOCK):
+        unnamed.rename(folder)
+        try:
             yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _offered() -> dict[str, float]:

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from search.actor import OPENER, TrialActor, Workplace
 from search.board import Board, Observer
-from search.heartbeat import Overseer
+from search.heartbeat import Overseer, beat_seconds
 from search.live import Display
 from search.place import Place
 from search.scheduler import RungScheduler, settle
@@ -55,7 +55,12 @@ class SearchOutcome:
 
 
 def search(
-    run: RunFiles, place: Place, *, console: Console | None, opener: str = OPENER
+    run: RunFiles,
+    place: Place,
+    *,
+    console: Console | None,
+    opener: str = OPENER,
+    stalled_after: float | None = None,
 ) -> SearchOutcome:
     """Run the search of ``run`` to its end, from wherever an earlier driver left it.
 
@@ -64,6 +69,7 @@ def search(
         place: where trials run.
         console: where progress is shown; None for nowhere.
         opener: ``module:function`` that opens the problem in a slot.
+        stalled_after: seconds, if other than when the run began.
 
     Raises:
         KeyboardInterrupt: SIGINT arrived; the run can be continued.
@@ -83,7 +89,16 @@ def search(
             _settle_all(board)
             searcher = StudySearcher(board, place.slots)
             if not board.is_over:
-                _tune(board, searcher, place, opener, display)
+                patience = stalled_after or study.search.stalled_after
+                workplace = Workplace(
+                    str(run.root.resolve()),
+                    place.device,
+                    opener,
+                    study.training.epochs,
+                    beat_seconds(patience),
+                )
+                with closing(Overseer(board, patience)) as overseer:
+                    _tune(board, searcher, place, workplace, Ticker(display, overseer))
         finally:
             if display:
                 display.close()
@@ -100,13 +115,11 @@ def _settle_all(board: Board) -> None:
 
 
 def _tune(
-    board: Board, searcher: StudySearcher, place: Place, opener: str, display: Display | None
+    board: Board, searcher: StudySearcher, place: Place, workplace: Workplace, ticker: Ticker
 ) -> None:
     """Let Ray Tune run what the searcher hands out, until every trial has ended."""
-    run, epochs = board.run, board.study.training.epochs
+    run = board.run
     shutil.rmtree(run.tune, ignore_errors=True)
-    overseer = Overseer(board)
-    workplace = Workplace(str(run.root.resolve()), place.device, opener, epochs)
     resources = tune.PlacementGroupFactory([{"CPU": place.cpus, "GPU": place.gpus}])
     tuner = tune.Tuner(
         tune.with_resources(TrialActor, resources),
@@ -124,13 +137,12 @@ def _tune(
             name="trials",
             storage_path=str(run.tune.resolve()),
             verbose=0,
-            callbacks=[Ticker(display, overseer)],
+            callbacks=[ticker],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
     with _environment(TUNE_ENVIRONMENT), _terminated() as terminated:
         tuner.fit()
-    overseer.close()
     if board.obstacle is not None:
         raise board.obstacle
     if not board.is_over:

@@ -7,13 +7,13 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from spaces.errors import UserError
+from spaces.errors import InputError, UserError
 from spaces.parameters import Configuration
 from spaces.run_files import (
     RunFiles,
@@ -128,6 +128,19 @@ def failure(number: int, error: Exception) -> Report:
     reason = f"{type(error).__name__}: {summary}" if summary else type(error).__name__
     written = "".join(traceback.format_tb(error.__traceback__)) + reason
     return Report(number, socket.gethostname(), failed=reason, traceback=written)
+
+
+def unopened(number: int, error: Exception) -> Report:
+    """Return the report of a slot in which the study cannot be opened, whatever the trial."""
+    if isinstance(error, UserError):
+        return Report(number, socket.gethostname(), obstacle=error)
+    found = failure(number, error)
+    obstacle = InputError(
+        "the study",
+        f"cannot be opened on {found.host} ({found.failed})",
+        "run.log says where; mend it, and the same command goes on",
+    )
+    return replace(found, failed="", obstacle=obstacle)
 
 
 class Trial:

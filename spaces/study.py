@@ -27,6 +27,7 @@ from spaces.sections import (
 )
 
 FORMAT = "polartune/study/1"
+ADVICE = "Give the path of a study file; polartune init drafts one for a cohort table"
 
 
 class Study(BaseModel):
@@ -121,9 +122,8 @@ def read_study(path: Path) -> Study:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            str(path), f"cannot be read ({error})", "Give the path of a study file"
-        ) from None
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise InputError(str(path), f"cannot be read ({reason})", ADVICE) from None
     try:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
@@ -133,7 +133,7 @@ def read_study(path: Path) -> Study:
         problem = getattr(error, "problem", None) or "not valid"
         raise InputError(f"{path.name}{line}", f"not valid YAML: {problem}", "") from None
     if not isinstance(content, dict):
-        raise InputError(path.name, "a study file is a mapping of sections", "See studies/")
+        raise InputError(path.name, "is no study file (a mapping of sections)", ADVICE)
     declared = content.get("format", FORMAT)
     if declared != FORMAT:
         raise InputError(

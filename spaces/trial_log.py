@@ -137,7 +137,7 @@ class TrialLog:
         if not path.exists() or not path.stat().st_size:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._append({"format": "polartune/trials/1", "computed_by": describe_computing()})
-        self._refuse_other_code()
+        refuse_other_code(path)
 
     def asked(self, number: int, configuration: Configuration, source: str) -> None:
         """Record that a configuration was proposed, before its trial starts."""
@@ -189,22 +189,6 @@ class TrialLog:
             }
         )
 
-    def _refuse_other_code(self) -> None:
-        with self.path.open(encoding="utf-8") as file:
-            begun = json.loads(file.readline()).get("computed_by", {})
-        here = describe_computing()
-        changed = [
-            name if name not in here or len(str(now)) > SHORT else f"{name} ({now} -> {here[name]})"
-            for name, now in begun.items()
-            if here.get(name) != now
-        ]
-        if changed:
-            raise RefusedError(
-                str(self.path),
-                f"{', '.join(changed)} changed since the first trial: scores would not compare",
-                "Restore what began the run, or begin a run of another name",
-            )
-
     def _cut_torn_line(self) -> None:
         """Remove what a driver that died in the middle of a line left, before adding to it."""
         content = self.path.read_bytes()
@@ -219,6 +203,36 @@ class TrialLog:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
+
+
+def refuse_other_code(path: Path) -> None:
+    """Make sure that what computes here is what began the log; a missing log has no beginning.
+
+    Raises:
+        RefusedError: other code, or another version of a library, began it.
+    """
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        first = file.readline()
+    if not first.endswith("\n"):
+        return  # torn: its driver died before there was a trial
+    try:
+        begun = json.loads(first).get("computed_by", {})
+    except (ValueError, AttributeError):
+        return  # damaged, as read_trials will say
+    here = describe_computing()
+    changed = [
+        name if name not in here or len(str(now)) > SHORT else f"{name} ({now} -> {here[name]})"
+        for name, now in begun.items()
+        if here.get(name) != now
+    ]
+    if changed:
+        raise RefusedError(
+            str(path),
+            f"{', '.join(changed)} changed since the first trial: scores would not compare",
+            "Restore what began the run, or begin a run of another name",
+        )
 
 
 def read_trials(path: Path) -> list[TrialRecord]:

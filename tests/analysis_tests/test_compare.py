@@ -155,6 +155,25 @@ def test_a_run_without_a_choice_or_a_changed_cohort_is_told(two: tuple[Path, Pat
     assert "nothing was selected yet in second" in "\n".join(shown(two))
 
 
+def test_a_test_set_that_was_opened_before_is_told(two: tuple[Path, Path], tmp_path: Path) -> None:
+    again = two[0].with_name("again")
+    shutil.copytree(two[0], again)
+    metrics = read_json(RunFiles(again).metrics, "metrics")
+    del metrics["format"]
+    later = metrics | {"exploratory": True, "openings": 2, "openings_of_other_splits": 1}
+    write_json(RunFiles(again).metrics, "metrics", later)
+    folders = (two[0], two[1], again)
+    lines = shown(folders)
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    assert "3 test AUC exploratory: opening 2 of this test set; outcomes opened once under" in text
+    assert text.count("test AUC exploratory") == 1
+    write_comparison(*compare(folders), tmp_path / "runs.csv")
+    said = pd.read_csv(tmp_path / "runs.csv", keep_default_na=False)["test_exploratory"].tolist()
+    assert said[:2] == ["", ""]
+    assert said[2].startswith("opening 2")
+
+
 def test_the_csv_holds_a_row_a_run(two: tuple[Path, Path], tmp_path: Path) -> None:
     runs, differences = compare(two)
     write_comparison(runs, differences, tmp_path / "runs.csv")

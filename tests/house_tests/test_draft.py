@@ -103,6 +103,20 @@ def test_a_table_without_maps_or_target_is_explained(
         draft_study(table(tmp_path, **columns))
 
 
+@pytest.mark.parametrize("first_bytes", [b"PK\x03\x04", b"\xd0\xcf\x11\xe0"])
+def test_a_workbook_is_told_from_a_table(tmp_path: Path, first_bytes: bytes) -> None:
+    path = tmp_path / "patients.xlsx"
+    path.write_bytes(first_bytes + b"\x00\x98")
+    with pytest.raises(InputError, match=r"got an Excel workbook\. In Excel: Save as, CSV UTF-8"):
+        draft_study(path)
+
+
+@pytest.mark.parametrize(("name", "problem"), [("", "is a folder"), ("x.csv", "does not exist")])
+def test_what_is_no_table_is_told(tmp_path: Path, name: str, problem: str) -> None:
+    with pytest.raises(InputError, match=f"{problem}. Give the path of your cohort table"):
+        draft_study(tmp_path / name)
+
+
 def test_the_first_row_of_a_table_without_header_is_not_repeated(tmp_path: Path) -> None:
     path = tmp_path / "cohort.csv"
     path.write_text("SECRET1,SECRET1.png,1\nSECRET2,SECRET2.png,0\n")

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ import yaml
 from rich.console import Console
 
 import polartune
-from analysis.forecast import forecast, half_width, show_forecast
+from analysis.forecast import forecast, half_width, show_forecast, show_patients
 from cohort.table import read_cohort
+from spaces.errors import InputError
 from spaces.study import Study
+from trainable.features import TOGETHER
 from trainable.problem import Problem
-from trainable.speed import Rates, measure_rates
+from trainable.speed import Rates, _seconds, measure_rates
 
 CONTENT = {
     "name": "small",
@@ -72,7 +75,8 @@ def test_check_shows_classes_and_warnings_and_touches_nothing(
 def test_the_table_shows_each_folds_classes(study: Study, phantom: Path) -> None:
     cohort = read_cohort(study, phantom.parent)
     console = Console(width=80, record=True, file=Path(os.devnull).open("w"))  # noqa: SIM115
-    show_forecast(study, cohort, forecast(study, cohort, phantom.parent), console)
+    show_patients(study, cohort, console)
+    show_forecast(study, forecast(study, cohort, phantom.parent), console)
     lines = console.export_text().splitlines()
     target, folds = cohort.development.target, cohort.split.folds
     for fold in range(5):
@@ -112,6 +116,48 @@ def test_a_best_study_is_one_trial(study: Study, phantom: Path) -> None:
     assert (cost.trials, cost.images) == (1, 2 * 48)
 
 
+def shown_cost(study: Study, phantom: Path, **changes: object) -> str:
+    content = yaml.safe_load(study.as_yaml())
+    for section, values in changes.items():
+        content[section] |= values
+    changed = Study.model_validate(content)
+    cost = forecast(changed, read_cohort(changed, phantom.parent), phantom.parent)
+    with Path(os.devnull).open("w") as nowhere:
+        console = Console(width=80, record=True, file=nowhere)
+        show_forecast(changed, cost, console)
+    return " ".join(console.export_text().split())
+
+
+@pytest.mark.parametrize(
+    ("search", "stops"),
+    [
+        ({"trials": 7, "grace": 1}, True),
+        ({"trials": 2, "grace": 1}, False),  # one generation, which is compared with none
+        ({"trials": 2, "grace": 1, "order": "asynchronous"}, True),
+        ({"trials": 7, "grace": 3}, False),  # no rung below the last epoch
+        ({"trials": 7, "grace": 1, "scheduler": "none"}, False),
+    ],
+)
+def test_only_a_search_that_may_stop_trials_says_so(
+    study: Study, phantom: Path, monkeypatch: pytest.MonkeyPatch, search: dict, stops: bool
+) -> None:
+    monkeypatch.setattr("analysis.forecast.measure_rates", lambda _: Rates(trunk=10.0, head=4.0))
+    shown = shown_cost(study, phantom, search=search)
+    assert ("most of them stopped earlier" in shown) == stops
+
+
+def test_the_cohort_is_shown_even_if_the_weights_cannot_be_had(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = yaml.safe_load(study.as_yaml())
+    content["network"] |= {"weights": {"file": "gone.pth", "sha256": "0" * 64}}
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match="no such file"):
+        polartune.check_command(file)
+    assert "development   48" in capsys.readouterr().out
+
+
 def seconds(study: Study, phantom: Path, **changes: object) -> float:
     content = yaml.safe_load(study.as_yaml())
     for section, values in changes.items():
@@ -137,20 +183,36 @@ def test_the_time_follows_from_measured_rates(
     assert off == pytest.approx(30 + head + samples * 5 * 2 / 10)
 
 
-@pytest.mark.parametrize("layers", [3, "all"])
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [(3, Rates(trunk=TOGETHER["cpu"] / 0.5, head=32 / 0.5)), ("all", Rates(np.inf, 8.0))],
+)
 def test_rates_are_measured_with_the_threads_of_a_trial(
-    study: Study, phantom: Path, layers: int | str, monkeypatch: pytest.MonkeyPatch
+    study: Study,
+    phantom: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    layers: int | str,
+    expected: Rates,
 ) -> None:
+    """All that is measured is done once, and said to take half a second: no real clock decides."""
     content = yaml.safe_load(study.as_yaml())
     content["network"] |= {"trainable_layers": layers}
     content["resources"] |= {"cpus_per_trial": 2}
     study = Study.model_validate(content)
     asked, real = [], torch.set_num_threads
     monkeypatch.setattr(torch, "set_num_threads", lambda n: (asked.append(n), real(n)))
+    monkeypatch.setattr("trainable.speed._seconds", lambda work: (work(), 0.5)[1])
     before = torch.get_num_threads()
     problem = Problem(study, read_cohort(study, phantom.parent), phantom.parent, "cpu")
     rates = measure_rates(problem)
     assert asked == [2, before]
     assert torch.get_num_threads() == before
-    assert 1 < rates.head < 1e6
-    assert np.isinf(rates.trunk) == (layers == "all")
+    assert rates == expected
+
+
+def test_the_shortest_time_counts_and_the_first_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two measured times, .2 and .15 seconds, are long enough together."""
+    done, clock = [], iter((0.0, 0.2, 0.2, 0.35))
+    monkeypatch.setattr("trainable.speed.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert _seconds(lambda: done.append(1)) == pytest.approx(0.15)
+    assert len(done) == 3

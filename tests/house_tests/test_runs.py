@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import yaml
 from filelock import FileLock
 from PIL import Image
+from rich.console import Console
 
 import polartune
 from cohort.enrolment import enrol, record, relocate, reopen
@@ -16,7 +19,7 @@ from spaces.errors import InputError, RefusedError
 from spaces.run_files import RunFiles
 from spaces.session import driving, is_driven
 from spaces.study import Study, read_study
-from spaces.trial_log import TrialLog
+from spaces.trial_log import TrialLog, read_trials, refuse_other_code
 
 
 def small_study(table: Path) -> dict[str, dict[str, object]]:
@@ -158,6 +161,54 @@ def test_other_code_or_libraries_do_not_continue_a_search(tmp_path: Path) -> Non
         with pytest.raises(RefusedError, match=told):
             TrialLog(tmp_path / "trials.jsonl")
         assert (tmp_path / "trials.jsonl").read_text() == line
+
+
+@pytest.mark.parametrize("step", [polartune._search, polartune._retrain])
+def test_other_code_neither_fills_a_bank_nor_trains(
+    tmp_path: Path, step: Callable[..., None]
+) -> None:
+    run = RunFiles(tmp_path)
+    begun = {**describe_computing(), "numpy": "1.0"}
+    run.trials.write_text(json.dumps({"format": "polartune/trials/1", "computed_by": begun}) + "\n")
+    with pytest.raises(RefusedError, match=r"numpy \(1.0 -> .*begin a run of another name"):
+        step(run, None, Console())
+
+
+def test_a_damaged_first_line_is_left_to_its_reader(tmp_path: Path) -> None:
+    (tmp_path / "trials.jsonl").write_text("{\n")
+    refuse_other_code(tmp_path / "trials.jsonl")
+    with pytest.raises(RefusedError, match=r"trials\.jsonl:1: a damaged line"):
+        read_trials(tmp_path / "trials.jsonl")
+
+
+def test_other_code_may_look_at_a_run_and_is_logged(study_file: Path, tmp_path: Path) -> None:
+    run = RunFiles(tmp_path / "runs" / "small")
+    begin(study_file, run)
+    content = json.loads(run.environment.read_text())
+    content["sessions"][0]["code_sha256"] = "0" * 64
+    run.environment.write_text(json.dumps(content))
+    with polartune._continued(run.root):
+        pass
+    assert "continued with another environment: code_sha256" in run.log.read_text()
+    assert len(json.loads(run.environment.read_text())["sessions"]) == 2
+
+
+def test_a_run_continues_with_the_patience_of_the_study_file(
+    study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(study_file, RunFiles(tmp_path / "runs" / "small"))
+    change(study_file, search={"stalled_after": 7200.0})
+    seen: list[float] = []
+
+    def search(_run: object, _place: object, _console: object, stalled_after: float) -> None:
+        seen.append(stalled_after)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(polartune, "_search", search)
+    monkeypatch.setattr(polartune, "_placed", lambda *_: nullcontext())
+    with pytest.raises(KeyboardInterrupt):
+        polartune.run(study_file, out=tmp_path / "runs")
+    assert seen == [7200.0]
 
 
 def test_a_second_driver_is_refused(study_file: Path, tmp_path: Path) -> None:

@@ -68,16 +68,19 @@ class CrossValidation:
         self.epoch += 1
         loss = 1 / self.epoch
         if self.epoch == self.faults.get("epoch", 2):
-            loss = self.strike(loss)
+            loss = self.strike(loss, beat)
         time.sleep(self.faults.get("seconds", 0.0))
         return Report(self.configuration, self.epoch, loss)
 
-    def strike(self, loss: float) -> float:
+    def strike(self, loss: float, beat) -> float:
         if self.faults.get("raise"):
             message = "this configuration is impossible"
             raise RuntimeError(message)
         if self.faults.get("hang"):
             time.sleep(3600)
+        while self.faults.get("dawdle"):  # batches without end: alive, and never done
+            beat()
+            time.sleep(0.05)
         if self.faults.get("freeze"):  # as a blocked process does: not one of its threads goes on
             os.kill(os.getpid(), signal.SIGSTOP)
         if self.faults.get("die"):
@@ -111,9 +114,15 @@ class Problem:
         path = root / "faults.json"
         self.faults = json.loads(path.read_text()) if path.exists() else []
         self.note("opened", None, 0)
+        if (root / "frozen").exists():  # as where a disk does not answer while data are read
+            (root / "frozen").unlink()
+            os.kill(os.getpid(), signal.SIGSTOP)
         if (root / "obstacle").exists():
             where, remedy = "network.weights.file", "Correct the path"
             raise InputError(where, "no such file: w.pth", remedy)
+        if (root / "broken").exists():
+            message = "libcudnn.so: cannot open"
+            raise ImportError(message)
 
     def faults_of(self, configuration: Configuration) -> dict:
         for fault in self.faults:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import ray
 
-from search.place import Place, _place, cluster_environment, connected
+from search.place import Place, _place, _scratch, cluster_environment, connected
 from spaces.errors import InputError, RefusedError
 from spaces.sections import ResourcesSection
 
@@ -54,6 +55,39 @@ def test_a_user_error_arrives_as_it_was_raised(two_slots: Place) -> None:
 def test_sigterm_stays_with_the_driver(two_slots: Place) -> None:
     assert two_slots.slots == 2
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_folders_of_dead_drivers_go_and_all_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("polartune-dead", "polartune-unlocked", "other-dead"):
+        (tmp_path / name).mkdir()
+    for name in ("polartune-dead", "other-dead"):
+        (tmp_path / name / "lock").touch()
+    with _scratch() as living:
+        with _scratch() as second:
+            assert living != second
+            assert {path.name for path in tmp_path.iterdir()} == {
+                "polartune-unlocked",
+                "other-dead",
+                living.name,
+                second.name,
+            }
+        assert living.exists()
+        assert not second.exists()
+    assert not living.exists()
+
+
+def test_folders_of_other_users_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "polartune-dead").mkdir()
+    (tmp_path / "polartune-dead" / "lock").touch()
+    monkeypatch.setattr(os, "getuid", lambda: (tmp_path / "polartune-dead").stat().st_uid + 1)
+    with _scratch():
+        assert (tmp_path / "polartune-dead").exists()
 
 
 def test_a_second_ray_is_refused(two_slots: Place) -> None:

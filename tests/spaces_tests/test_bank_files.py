@@ -161,6 +161,16 @@ def test_pruning_asks_first(root: Path) -> None:
     assert "no bank is unused for 30 days" in nothing.stdout
 
 
+def test_leftovers_alone_need_no_table(root: Path) -> None:
+    old = root / ("a" * 32) / ".00001.1.partial"
+    old.write_bytes(b"x")
+    age(old, 2 * HOUR)
+    words = ["bank", "prune", str(root), "--unused-for", "400", "--yes"]
+    shown = CliRunner().invoke(polartune.app, words).stdout
+    assert shown == "Freed 0.00 MB.\n"
+    assert not old.exists()
+
+
 def test_the_list_ends_with_a_sum(root: Path) -> None:
     shown = CliRunner().invoke(polartune.app, ["bank", "list", str(root)]).stdout
     assert "3 banks, 2.50 MB" in shown

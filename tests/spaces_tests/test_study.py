@@ -137,3 +137,18 @@ def test_first_configurations_stay_inside_the_space():
     assert only.lambda_ == 0.25
     assert only.learning_rate == pytest.approx(10**-1.5)
     assert only.augmentation_strength == 0.2
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, r"cannot be read \(Is a directory\)"),
+        (b"PK\x03\x04\x98", r"cannot be read \(it is no UTF-8 text\)"),
+        (b"patient_id,reserve\n1,a.png\n", "is no study file"),
+    ],
+)
+def test_a_folder_a_workbook_and_a_table_are_no_study(tmp_path, content, problem):
+    path = tmp_path / "given"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(InputError, match=f"given: {problem}.*polartune init drafts one"):
+        read_study(path)
