@@ -9,9 +9,11 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from itertools import accumulate
 from pathlib import Path
+from threading import Thread
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -446,8 +448,16 @@ def _placed(study_file: Path, address: str | None) -> Iterator[Place]:
     from search.place import connected
     from spaces.study import read_study
 
+    # Ray's start is mostly waiting, and what comes next takes seconds to import.
+    Thread(target=_import_ahead).start()
     with connected(read_study(study_file).resources, address=address) as place:
         yield place
+
+
+def _import_ahead() -> None:
+    with suppress(Exception):  # whoever needs it will import it again, and say what is wrong
+        for module in ("trainable.problem", "search.run"):
+            import_module(module)
 
 
 @contextmanager

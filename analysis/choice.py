@@ -134,11 +134,13 @@ def _choice(study: Study, trial: TrialRecord, rank: int) -> Choice:
         epochs = study.training.epochs
     else:
         epochs = trial.best_epoch
+    return Choice(trial, rank, epochs, window_auc(trial, epochs))
+
+
+def window_auc(trial: TrialRecord, epochs: int) -> tuple[float, ...]:
+    """Return each fold's validation AUC, mean over the window that ends at ``epochs``."""
     window = trial.epochs[max(0, epochs - WINDOW) : epochs]
-    fold_auc = tuple(
-        math.fsum(fold) / len(fold) for fold in zip(*(e.auc for e in window), strict=True)
-    )
-    return Choice(trial, rank, epochs, fold_auc)
+    return tuple(math.fsum(fold) / len(fold) for fold in zip(*(e.auc for e in window), strict=True))
 
 
 def _one_se(complete: Sequence[Choice]) -> Choice:

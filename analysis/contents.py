@@ -10,6 +10,7 @@ from analysis.answer import SPACE
 from analysis.belief import Belief, weigh
 from analysis.bootstrap import LOGIT_DELONG, PERCENTILE
 from analysis.calls import call_rows, describe_thresholds, side_by_side
+from analysis.cohort_panel import CohortPanel, show_patients
 from analysis.coverage import coverage_sentence
 from analysis.drawing import Figure
 from analysis.findings import Findings
@@ -36,6 +37,8 @@ from analysis.panels import (
     show_segments,
     table_of,
 )
+from analysis.reference_panel import ReferencePanel, show_references
+from analysis.segment_panel import SegmentPanel, show_segment_panel
 from cohort.table import Cohort
 from spaces.run_files import RunFiles
 
@@ -65,6 +68,7 @@ class Contents:
 
     Attributes:
         figures: by name.
+        patients: who they are.
         aucs: every AUC.
         differences: the model against the regressions.
         calls: at each threshold.
@@ -72,9 +76,12 @@ class Contents:
         coverage: (method, sentence).
         transfers: how the thresholds did on the test set, as sentences.
         belief: of the first page; None before the test set was opened.
+        segments: the second task.
+        references: what is asked first in every search, beside the winner.
     """
 
     figures: dict[str, Figure] = field(default_factory=dict)
+    patients: CohortPanel = field(default_factory=CohortPanel)
     aucs: list[Row] = field(default_factory=list)
     differences: list[Row] = field(default_factory=list)
     calls: list[Calls] = field(default_factory=list)
@@ -82,6 +89,8 @@ class Contents:
     coverage: list[tuple[str, str]] = field(default_factory=list)
     transfers: list[str] = field(default_factory=list)
     belief: Belief | None = None
+    segments: SegmentPanel = field(default_factory=SegmentPanel)
+    references: ReferencePanel = field(default_factory=ReferencePanel)
 
 
 def describe(run: RunFiles, cohort: Cohort, found: Findings) -> Contents:
@@ -90,12 +99,16 @@ def describe(run: RunFiles, cohort: Cohort, found: Findings) -> Contents:
     confidence = found.study.evaluation.confidence
     level = f"{100 * confidence:g}{SPACE}%"
     contents.figures["flow"] = show_flow(run, flow_of(cohort, found))
+    contents.patients = show_patients(run, cohort, found)
     if found.best is None:
         return contents
     chosen = read_chosen(run, cohort, found.best)
     development = judge_out_of_fold(*chosen, confidence)
     calibration_figure, calibration = show_calibration(run, found.study, chosen)
     contents.figures["calibration"] = calibration_figure
+    contents.references = show_references(run, cohort, found)
+    contents.segments = show_segment_panel(run, cohort, found)
+    contents.figures |= contents.segments.figures
     metrics = found.metrics
     contents.aucs = auc_rows(metrics, development)
     contents.figures["aucs"] = show_aucs(run, contents.aucs, level)

@@ -13,9 +13,10 @@ import numpy as np
 
 from analysis.answer import answer
 from analysis.baselines import L2, concatenate_segments, predict_baseline
-from analysis.bootstrap import Resamples, draw_resamples, percentile_interval
+from analysis.bootstrap import Resamples, draw_resamples
+from analysis.characteristics import compare_sets
 from analysis.freeze import BASELINES, freeze, read_predictions
-from analysis.metric_tables import MODEL, ROC, write_roc, write_table
+from analysis.metric_tables import MODEL, ROC, write_csv, write_roc, write_table
 from analysis.metrics import (
     HALF,
     YOUDEN,
@@ -23,6 +24,17 @@ from analysis.metrics import (
     describe_classifier,
     log_odds_of,
     no_information_rate,
+)
+from analysis.references import compare_references
+from analysis.segment_values import (
+    NO_SEGMENTS,
+    OUT_OF_FOLD,
+    Readings,
+    bland_altman,
+    judge_out_of_fold_segments,
+    judge_test_segments,
+    read_out_of_fold_readings,
+    why_not_judged,
 )
 from cohort.patients import Patients
 from cohort.sealed import (
@@ -36,6 +48,7 @@ from cohort.table import Cohort
 from spaces.errors import InputError
 from spaces.run_files import RunFiles, read_json, sha256_of, write_json
 from spaces.study import Study, read_study
+from spaces.trial_log import read_trials
 
 
 @dataclass(frozen=True)
@@ -79,7 +92,7 @@ def evaluate(run: RunFiles, cohort: Cohort) -> Metrics:
         "openings": opened,
         "openings_of_other_splits": elsewhere,
         "exploratory": opened > 1 or elsewhere > 0,
-        **_measure(run, study, frozen, outcomes),
+        **_measure(run, study, cohort, frozen, outcomes),
     }
     write_table(run.metrics.with_suffix(".csv"), content)
     write_json(run.metrics, "metrics", content)
@@ -97,7 +110,7 @@ def list_openings_of_other_splits(run: RunFiles, cohort: Cohort) -> list[Opening
 
 
 def _measure(
-    run: RunFiles, study: Study, frozen: Mapping[str, Any], outcomes: Patients
+    run: RunFiles, study: Study, cohort: Cohort, frozen: Mapping[str, Any], outcomes: Patients
 ) -> dict[str, Any]:
     known = np.isfinite(outcomes.target)
     positive = outcomes.target[known] == 1
@@ -130,7 +143,13 @@ def _measure(
         "seed": study.seed,
         MODEL: described,
         **_compare_with_baselines(baselines, positive, log_odds, resamples, settings.confidence),
-        "segments": _measure_segments(run, study, outcomes, segments, resamples),
+        "segments": _measure_segments(
+            run, study, cohort, _readings(outcomes, known, model, segments), resamples
+        ),
+        "references": compare_references(
+            run, study, cohort, read_json(run.best, "best"), read_trials(run.trials)
+        ),
+        "patients": compare_sets(study, cohort.development, outcomes),
         "development": frozen["development"],
     }
 
@@ -163,37 +182,27 @@ def _compare_with_baselines(
 
 
 def _measure_segments(
-    run: RunFiles,
-    study: Study,
-    outcomes: Patients,
-    predicted: np.ndarray | None,
-    resamples: Resamples,
+    run: RunFiles, study: Study, cohort: Cohort, test: Readings | None, resamples: Resamples
 ) -> dict[str, Any]:
-    """Return the mean absolute error of each segment with a percentile interval, or why not."""
-    if outcomes.segments is None or predicted is None:
-        return {"skipped": "the study regresses no segments"}
-    if read_json(run.best, "best")["configuration"]["lambda"] == 1.0:
-        return {"skipped": "lambda = 1: the segment outputs were not trained"}
-    known = np.isfinite(outcomes.target)
-    truth = outcomes.segments[known]
-    observed = np.isfinite(truth)
-    errors = np.where(observed, np.abs(predicted[known] - truth), 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        here = errors.sum(axis=0) / observed.sum(axis=0)
-        everywhere = (resamples.counts @ errors) / (resamples.counts @ observed)
+    """Return the errors of the predicted segment values, test and out-of-fold, or why not."""
+    best = read_json(run.best, "best")
+    reason = why_not_judged(study, best)
+    if reason is not None or test is None:
+        return {"skipped": reason or NO_SEGMENTS}
+    write_csv(run.bland_altman, bland_altman(test.predicted, test.measured))
+    model = read_json(run.model / "model.json", "model")
+    development = read_out_of_fold_readings(run, study, cohort, best, model)
     return {
-        "columns": study.cohort.segments,
-        "mean_absolute_error": [
-            {
-                "segment": index + 1,
-                "estimate": float(here[index]) if np.isfinite(here[index]) else None,
-                "n": int(observed[:, index].sum()),
-                "intervals": {
-                    "percentile": percentile_interval(
-                        everywhere[:, index], study.evaluation.confidence
-                    ).as_dict()
-                },
-            }
-            for index in range(truth.shape[1])
-        ],
+        **judge_test_segments(study, test, resamples),
+        OUT_OF_FOLD: judge_out_of_fold_segments(study, development),
     }
+
+
+def _readings(
+    outcomes: Patients, known: np.ndarray, log_odds: np.ndarray, predicted: np.ndarray | None
+) -> Readings | None:
+    """Return the labelled patients' predicted and measured segments; None without either."""
+    if outcomes.segments is None or predicted is None:
+        return None
+    positive = outcomes.target[known] == 1
+    return Readings(positive, log_odds, predicted[known], outcomes.segments[known])

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_curve
 
+from analysis.agreement import QUANTITIES
 from analysis.metrics import PROPORTIONS, Estimate
+from analysis.segment_values import LOWEST, TEST
 from spaces.run_files import replacing
 
 MODEL = "model"
@@ -82,5 +84,11 @@ def _estimates(
                 yield name, metric, calls["threshold"], calls[metric]
     for name, estimate in metrics["differences"].items():
         yield f"{MODEL} - {name}", "auc", None, estimate
-    for row in metrics["segments"].get("mean_absolute_error", []):
-        yield MODEL, f"segment_{row['segment']:02d}_mean_absolute_error", None, row
+    judged = metrics["segments"].get(TEST)
+    if judged is None:
+        return
+    for region in judged["regions"]:
+        for quantity in QUANTITIES:
+            yield MODEL, f"{region['region']}_{quantity}", None, region[quantity]
+    yield LOWEST, "auc", None, judged[LOWEST]["auc"]
+    yield f"{MODEL} - {LOWEST}", "auc", None, judged[LOWEST]["difference"]

@@ -86,7 +86,7 @@ def describe_classifier(
     """
     probability = probability_of(log_odds)
     return {
-        "auc": _describe_auc(positive, log_odds, resamples, confidence),
+        "auc": describe_auc(positive, log_odds, resamples, confidence),
         "brier": _describe_brier(positive, probability, resamples, confidence),
         "thresholds": {
             name: _describe_calls(positive, probability >= threshold, resamples, confidence)
@@ -94,6 +94,28 @@ def describe_classifier(
             for name, threshold in thresholds.items()
         },
     }
+
+
+def describe_auc(
+    positive: np.ndarray, score: np.ndarray, resamples: Resamples, confidence: float
+) -> Estimate:
+    """Return the AUC with its intervals: percentile, BCa and logit-DeLong.
+
+    Args:
+        positive: bool, (n,); both classes present.
+        score: float, (n,), higher means more probably positive.
+        resamples: of these n patients.
+        confidence: for example .95.
+    """
+    distribution = weighted_auc(positive, score, resamples.counts)
+    estimate, left_out = auc_of(positive, score), jackknife_auc(positive, score)
+    intervals = [
+        percentile_interval(distribution, confidence),
+        bca_interval(distribution, estimate, left_out, confidence),
+        logit_delong_interval(positive, score, confidence),
+    ]
+    unreliable = why_unreliable(positive, resamples)
+    return estimate_of(estimate, len(positive), intervals, unreliable=unreliable)
 
 
 def compare_aucs(
@@ -121,27 +143,39 @@ def compare_aucs(
         bca_interval(distribution, estimate, left_out, confidence),
     ]
     unreliable = why_unreliable(positive, resamples)
-    return _estimate(estimate, len(positive), intervals, unreliable=unreliable)
+    return estimate_of(estimate, len(positive), intervals, unreliable=unreliable)
+
+
+def estimate_of(
+    estimate: float,
+    n: int,
+    intervals: list[Interval],
+    *,
+    undefined_resamples: int = 0,
+    unreliable: str | None = None,
+) -> Estimate:
+    """Return an estimate as plain data; an undefined one is null.
+
+    Args:
+        estimate: nan if it is undefined.
+        n: patients.
+        intervals: of it.
+        undefined_resamples: resamples in which it could not be had.
+        unreliable: why the intervals cannot be relied on, or None.
+    """
+    return {
+        "estimate": estimate if np.isfinite(estimate) else None,
+        "n": n,
+        "intervals": {interval.method: interval.as_dict() for interval in intervals},
+        "undefined_resamples": undefined_resamples,
+        "unreliable": unreliable,
+    }
 
 
 def no_information_rate(positive: np.ndarray) -> float:
     """Return the accuracy of calling every patient by the commoner class."""
     share = float(np.mean(positive))
     return max(share, 1 - share)
-
-
-def _describe_auc(
-    positive: np.ndarray, score: np.ndarray, resamples: Resamples, confidence: float
-) -> Estimate:
-    distribution = weighted_auc(positive, score, resamples.counts)
-    estimate, left_out = auc_of(positive, score), jackknife_auc(positive, score)
-    intervals = [
-        percentile_interval(distribution, confidence),
-        bca_interval(distribution, estimate, left_out, confidence),
-        logit_delong_interval(positive, score, confidence),
-    ]
-    unreliable = why_unreliable(positive, resamples)
-    return _estimate(estimate, len(positive), intervals, unreliable=unreliable)
 
 
 def _describe_brier(
@@ -154,7 +188,7 @@ def _describe_brier(
 
     estimate = float(errors.mean())
     percentile = percentile_interval(brier(resamples.counts), confidence)
-    return _estimate(estimate, len(positive), [percentile])
+    return estimate_of(estimate, len(positive), [percentile])
 
 
 def _describe_calls(
@@ -178,7 +212,7 @@ def _describe_calls(
             intervals.append(clopper_pearson_interval(right, n, confidence))
         undefined = int(np.isnan(everywhere[name]).sum())
         why = undefined_too_often(undefined / len(everywhere[name]))
-        described[name] = _estimate(
+        described[name] = estimate_of(
             float(here[name][0]),
             n,
             intervals,
@@ -203,20 +237,3 @@ def _proportions(cells: np.ndarray) -> dict[str, np.ndarray]:
             tn / (tn + fn),
         )
     return dict(zip(PROPORTIONS, values, strict=True))
-
-
-def _estimate(
-    estimate: float,
-    n: int,
-    intervals: list[Interval],
-    *,
-    undefined_resamples: int = 0,
-    unreliable: str | None = None,
-) -> Estimate:
-    return {
-        "estimate": estimate if np.isfinite(estimate) else None,
-        "n": n,
-        "intervals": {interval.method: interval.as_dict() for interval in intervals},
-        "undefined_resamples": undefined_resamples,
-        "unreliable": unreliable,
-    }

@@ -35,6 +35,8 @@ FILES = {
     "test/metrics.json": "every test metric with its intervals",
     "test/metrics.csv": "the same as a table",
     "test/roc.csv": "the ROC curves of the test set",
+    "test/bland_altman.csv": "mean segment values of the test patients, unnamed",
+    "model/out_of_fold_segments.parquet": "segment values of patients their fold model never saw",
     "test/baselines.json": "the frozen logistic regressions, or why there are none",
     "test/frozen.json": "digests of everything fixed before the test set was opened",
     "test/predictions.parquet": "test predictions by keyed hash",
@@ -44,6 +46,8 @@ FILES = {
 }
 TABLES = {
     "flow": "who was studied",
+    "patients_by_target": "characteristics of development patients by class",
+    "patients_by_set": "characteristics of development and test patients",
     "aucs": "every AUC with every interval",
     "out_of_fold_and_test": "development and test side by side",
     "differences": "the model against the regressions",
@@ -52,6 +56,10 @@ TABLES = {
     "roc_band": "intervals of sensitivity along the test ROC curve",
     "calibration": "the bins of the calibration",
     "segments": "errors of the segment values",
+    "agreement": "agreement of predicted and measured segment values",
+    "bland_altman_out_of_fold": "the points of its out-of-fold figure",
+    "lowest_segment": "the lowest predicted segment as a classifier",
+    "references": "the winner beside the default configuration and lambda = 1",
     "configuration": "the chosen configuration and what was searched",
     "trials": "every trial",
     "strengths": "scores by augmentation strength",
@@ -77,7 +85,7 @@ def write_report(run: RunFiles, cohort: Cohort) -> Path:
     """Write report.html, its tables and figures (report/*.csv, *.json, *.svg); return its path.
 
     It can be written at any time: what has not been computed yet is named. The same run gives the
-    same bytes. No patient appears in it.
+    same bytes. No id and no hash appears in it; a figure may have a dot a patient, unnamed.
     """
     found = read_findings(run, cohort)
     write_text(run.report, render(run, cohort, found))

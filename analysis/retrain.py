@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.export import advise_another
+from analysis.fold_segments import DIGEST, write_out_of_fold_segments
+from cohort.segments import SEGMENTS
 from spaces.errors import InputError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles, read_json, read_out_of_fold, sha256_of, write_json
@@ -56,8 +58,8 @@ def train_models(root: str, device: str, chosen: dict[str, Any], kind: str) -> d
     """Train the fold models (``folds``) or the development-set model; write the weights.
 
     Returns:
-        Their shares of model.json: ``folds`` (sha256 by file) and ``replay`` (the check), or the
-        description of the development-set model.
+        Their shares of model.json: ``folds`` (sha256 by file), ``replay`` (the check) and the
+        sha256 of the out-of-fold segment values, or the description of the development-set model.
     """
     return (
         _train_folds(root, device, chosen) if kind == FOLDS else _train_final(root, device, chosen)
@@ -85,7 +87,25 @@ def _train_folds(root: str, device: str, chosen: dict[str, Any]) -> dict[str, An
         "fold_auc": list(report.auc),
         "seconds": report.seconds * chosen["epochs"],
     }
-    return {"folds": digests, "replay": replay}
+    kept = _keep_segments(run, validation, problem.folds)
+    return {"folds": digests, "replay": replay, DIGEST: kept}
+
+
+def _keep_segments(run: RunFiles, loop: CrossValidation, folds: np.ndarray) -> str | None:
+    """Write the fold models' segment values of the patients they never saw; return the sha256.
+
+    Each fold restores its own training patients' scale. None, and no file, where no segment
+    output was trained.
+    """
+    run.out_of_fold_segments.unlink(missing_ok=True)  # of an earlier choice
+    segments = np.full((len(folds), SEGMENTS), np.nan, dtype=np.float32)
+    for training in loop.trainings:
+        if training.scale is None or training.configuration.lambda_ == 1:
+            return None
+        rows = training.fold.validation
+        outputs = training.predict(loop.features, rows).cpu().numpy()
+        segments[rows] = training.scale.restore(outputs[:, :SEGMENTS])
+    return write_out_of_fold_segments(run.out_of_fold_segments, segments, folds)
 
 
 def _train_final(root: str, device: str, chosen: dict[str, Any]) -> dict[str, Any]:

@@ -102,6 +102,11 @@ class RunFiles:
         return self.root / "model"
 
     @property
+    def out_of_fold_segments(self) -> Path:
+        """The segment values that the five fold models gave the patients they never saw."""
+        return self.model / "out_of_fold_segments.parquet"
+
+    @property
     def test(self) -> Path:
         """What was frozen before the test set was opened, and the metrics."""
         return self.root / "test"
@@ -115,6 +120,11 @@ class RunFiles:
     def predictions(self) -> Path:
         """Test logits and segment values, written before the outcomes are joined."""
         return self.test / "predictions.parquet"
+
+    @property
+    def bland_altman(self) -> Path:
+        """Mean predicted against mean measured segment value of each test patient, unnamed."""
+        return self.test / "bland_altman.csv"
 
     @property
     def metrics(self) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.fold_segments import DIGEST, write_out_of_fold_segments
 from cohort.segments import segment_columns
 from cohort.split import write_split
 from cohort.table import Cohort, read_cohort
@@ -181,7 +182,19 @@ def add_model(run: Run) -> None:
     (files.model / "folds" / "0.safetensors").write_bytes(b"fold")
     sha256 = sha256_of(files.model / "model.safetensors")
     replay = {"bit_equal": True, "largest_difference": 0.0, "fold_auc": [0.8] * 5}
-    write_json(files.model / "model.json", "model", {"sha256": sha256, "replay": replay})
+    info = {"sha256": sha256, "replay": replay, DIGEST: keep_segments(run)}
+    write_json(files.model / "model.json", "model", info)
+
+
+def keep_segments(run: Run) -> str | None:
+    """Write out-of-fold segment values that miss the measured ones by noise."""
+    measured = run.cohort.development.segments
+    if measured is None:
+        return None
+    noise = np.random.default_rng(4).normal(0.05, 0.2, measured.shape)
+    predicted = (np.nan_to_num(measured, nan=2.5) + noise).astype(np.float32)
+    path = run.files.out_of_fold_segments
+    return write_out_of_fold_segments(path, predicted, run.cohort.split.folds)
 
 
 def fake_loading(run: Run, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:

@@ -70,6 +70,7 @@ def test_every_digest_in_the_frozen_list_is_that_of_the_file(judged: Run) -> Non
         "model/model.safetensors",
         "model/model.json",
         "model/folds/0.safetensors",
+        "model/out_of_fold_segments.parquet",
         "test/baselines.json",
         "test/predictions.parquet",
     }

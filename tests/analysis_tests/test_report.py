@@ -53,7 +53,7 @@ def test_the_page_is_well_formed_and_loads_nothing(reported: Run) -> None:
 
 def test_every_figure_has_a_title_and_a_description(reported: Run) -> None:
     page = Page(reported.files.report.read_text())
-    assert len(page.pictures) == 13
+    assert len(page.pictures) == 15
     for named in page.pictures:
         title, description = (page.titles[name] for name in named.split())
         assert len(title) > 6
@@ -66,7 +66,7 @@ def test_every_link_leads_somewhere_and_all_that_is_shown_lies_beside(reported: 
     assert all((root / link).is_file() for link in local)
     tables = [path.name for path in root.glob("report/*") if path.suffix != ".svg"]
     drawn = sorted(root.glob("report/*.svg"))
-    assert (len(tables), len(drawn)) == (16, 13)
+    assert (len(tables), len(drawn)) == (22, 15)
     assert {f"report/{name}" for name in (*tables, *(path.name for path in drawn))} <= local
     assert all(path.read_text() in text for path in drawn)
     listed = Page(text[text.index('<h2 id="files">') : text.index("</main>")]).links

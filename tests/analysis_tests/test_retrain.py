@@ -7,13 +7,16 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from finished_run import EPOCHS, Run
 
+from analysis.fold_segments import DIGEST, read_out_of_fold_segments
 from analysis.retrain import retrain
 from analysis.select import select
 from spaces.errors import InputError
 from spaces.parameters import Configuration
 from spaces.run_files import read_json, read_out_of_fold, sha256_of, write_json
+from trainable.loss import Scale
 
 
 @dataclass
@@ -174,3 +177,39 @@ def test_a_finished_model_of_the_same_choice_is_kept(run: Run, problem: Problem)
     (run.files.model / "model.safetensors").write_text("others")
     again(run)
     assert problem.loops
+
+
+class Scaled:
+    """A fold's training that predicts standard deviations above its own training mean."""
+
+    def __init__(self, number: int, lambda_: float) -> None:
+        self.fold = SimpleNamespace(number=number, validation=np.arange(number, 80, 5))
+        self.head = SimpleNamespace(trained=lambda: {"epoch": 1})
+        self.scale = Scale(np.full(17, 10.0 * number), np.full(17, 2.0))
+        self.configuration = SimpleNamespace(lambda_=lambda_)
+
+    def predict(self, features: None, rows: np.ndarray) -> torch.Tensor:
+        assert (rows == self.fold.validation).all()
+        return torch.from_numpy(np.repeat(rows[:, None], 19, axis=1).astype(np.float32))
+
+
+@pytest.mark.parametrize("lambda_", [0.3, 1.0])
+def test_fold_models_leave_their_segment_values_in_the_units_of_the_column(
+    run: Run, problem: Problem, monkeypatch: pytest.MonkeyPatch, lambda_: float
+) -> None:
+    def scaled(self: Loop) -> None:
+        self.trainings += [Scaled(number, lambda_) for number in range(self.folds)]
+        self.features = None
+
+    monkeypatch.setattr(Loop, "__post_init__", scaled)
+    run.files.model.mkdir()
+    run.files.out_of_fold_segments.write_text("of an earlier choice")
+    problem.patients = len(run.cohort.development)
+    digest = again(run)[DIGEST]
+    if lambda_ == 1:
+        assert digest is None
+        assert not run.files.out_of_fold_segments.exists()
+        return
+    values = read_out_of_fold_segments(run.files.out_of_fold_segments, digest)
+    patients = np.arange(80)
+    assert (values == (10 * (patients % 5) + 2 * patients)[:, None]).all()

@@ -28,6 +28,7 @@ from trainable.loss import Scale
 from trainable.network import prepare
 
 PREFIXES = ("mfr", "rest_mbf", "stress_mbf")
+KEPT = {".safetensors", ".parquet"}
 SEGMENTS = [f"{prefix}_{n:02d}" for prefix in PREFIXES for n in range(1, 18)]
 STUDY = {
     "cohort.split": {"test": 20},
@@ -59,7 +60,7 @@ def with_noise(table, split, folder):
 def decided(run):
     """Everything that is fixed before the test set is opened, files by their digest."""
     fixed = [run.best, *run.out_of_fold.iterdir(), run.test / "baselines.json"]
-    fixed += [path for path in run.model.rglob("*") if path.suffix == ".safetensors"]
+    fixed += [path for path in run.model.rglob("*") if path.suffix in KEPT]
     study = read_study(run.best_study).model_dump()
     study["cohort"].pop("path")  # where the cohort lies is no decision
     frozen = read_json(run.frozen, "frozen")
@@ -112,7 +113,8 @@ def test_the_noise_reaches_every_value_of_test_patients_and_no_other(both):
 def test_noise_in_the_test_set_changes_nothing_that_is_decided(both):
     original, changed = both
     found = finish(original)
-    assert {"best.json", "oof/0.parquet", "model/model.safetensors"} <= found.keys()
+    decided = {"best.json", "oof/0.parquet", "model/model.safetensors"}
+    assert decided | {"model/out_of_fold_segments.parquet"} <= found.keys()
     assert differences(found, finish(changed)) == set()
 
 

@@ -1,0 +1,35 @@
+"""The segment values that are judged are those that the search validated."""
+
+import numpy as np
+import pytest
+from in_process import run_here, search_in_process
+
+from analysis.fold_segments import DIGEST, read_out_of_fold_segments
+from analysis.retrain import retrain
+from analysis.select import select
+from cohort.split import read_split
+from cohort.table import read_cohort
+from spaces.run_files import read_json
+from spaces.study import read_study
+from spaces.trial_log import read_trials
+
+
+@pytest.mark.parametrize("lambda_", [0.5, 1.0])
+def test_out_of_fold_values_have_the_error_that_the_trial_logged(make_run, lambda_):
+    run = make_run(space={"lambda": lambda_, "augmentation_strength": 0.0})
+    study, split = read_study(run.study), read_split(run.split)
+    measured = read_cohort(study, run.root, split=split, verify_images=False).development.segments
+    search_in_process(run)
+    select(run)
+    digest = retrain(run, run_here, "cpu")[DIGEST]
+    if lambda_ == 1:
+        assert digest is None
+        return
+    predicted = read_out_of_fold_segments(run.out_of_fold_segments, digest)
+    best = read_json(run.best, "best")
+    logged = read_trials(run.trials)[best["trial"]].epochs[best["epochs"] - 1]
+    for fold, expected in enumerate(logged.loss["validation_regression"]):
+        of_fold = split.folds == fold
+        deviation = measured[~of_fold].std(axis=0)
+        errors = (predicted[of_fold] - measured[of_fold]) / deviation
+        assert np.mean(errors**2) == pytest.approx(expected, rel=1e-4)
