@@ -9,7 +9,7 @@ import numpy as np
 import typer
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from analysis.bootstrap import Resamples, draw_resamples, weighted_auc
+from analysis.statistics.bootstrap import Resamples, draw_resamples, weighted_auc
 from benchmarks.measuring import (
     Out,
     Quick,
@@ -49,7 +49,7 @@ def looped_auc(positive: np.ndarray, score: np.ndarray, resamples: Resamples) ->
 
 
 def our_accuracy(positive: np.ndarray, score: np.ndarray, resamples: Resamples) -> np.ndarray:
-    """Return the accuracy of every resample as ``analysis.metrics`` does: a weighted mean."""
+    """Return the accuracy of every resample, a weighted mean, as our metrics do."""
     right = (score >= 0.5) == positive
     return np.asarray(resamples.counts @ right / len(right), dtype=np.float64)
 

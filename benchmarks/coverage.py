@@ -19,9 +19,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
-from analysis.bootstrap import BCA, CLOPPER_PEARSON, LOGIT_DELONG, PERCENTILE, draw_resamples
-from analysis.coverage import GRID, KIND, NOMINAL
-from analysis.metrics import HALF, compare_aucs, describe_classifier
+from analysis.judge.coverage import GRID, KIND, NOMINAL
+from analysis.statistics.bootstrap import (
+    BCA,
+    CLOPPER_PEARSON,
+    LOGIT_DELONG,
+    PERCENTILE,
+    draw_resamples,
+)
+from analysis.statistics.metrics import HALF, compare_aucs, describe_classifier
 from benchmarks.measuring import FOLDER, Out, Quick, console, goal, machine, show_goals, table
 from spaces.run_files import read_json, write_json
 

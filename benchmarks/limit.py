@@ -32,8 +32,8 @@ from benchmarks.measuring import (
     table,
     write_results,
 )
+from cohort.drawing.phantom import draw_phantom
 from cohort.enrolment import enrol, record
-from cohort.phantom import draw_phantom
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles
 from spaces.study import Study

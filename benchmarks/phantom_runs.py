@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cohort.drawing.phantom import draw_phantom
 from cohort.enrolment import enrol, record
-from cohort.phantom import draw_phantom
 from spaces.run_files import RunFiles
 from spaces.study import Study
 from trainable.problem import fill_part, missing_parts, open_problem

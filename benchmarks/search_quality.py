@@ -27,7 +27,7 @@ from benchmarks.in_process import open_filled, search_in_process
 from benchmarks.measuring import Out, Quick, console, machine, write_results
 from benchmarks.phantom_runs import begin_run, phantom_table
 from benchmarks.quality_summary import Curve, show, summarise_ways
-from cohort.phantom import draw_patients
+from cohort.drawing.phantom import draw_patients
 from search.trial import CrossValidation, EpochReport
 from spaces.parameters import Configuration
 from spaces.study import Study

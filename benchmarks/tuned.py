@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.peer import Job, Patients, difference, loss_of, open_patients, run_trials
-from cohort.images import read_images
+from cohort.reading.images import read_images
 from spaces.run_files import RunFiles
 from trainable.cut import cut_encoder, trainable_parameters
 from trainable.metrics import auc

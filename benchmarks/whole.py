@@ -12,7 +12,7 @@ from benchmarks.contest import PEERS, Contest, Say, extrapolated
 from benchmarks.measuring import summarise
 from benchmarks.timeline import Timeline, time_ours
 from benchmarks.workload import LITE, Sizes, Workload, phantom_workload
-from cohort.spectf import import_spectf
+from cohort.drawing.spectf import import_spectf
 from cohort.table import read_cohort
 from spaces.study import Study
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from cohort.drawing.phantom import draw_phantom
 from cohort.enrolment import enrol, record
-from cohort.phantom import draw_phantom
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles, sha256_of
 from spaces.study import Study

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 from jinja2 import Environment
 
-from cohort.csv_rows import read_rows
+from cohort.reading.csv_rows import read_rows
 from cohort.segments import SEGMENTS, segment_columns
 from spaces.errors import InputError
 from spaces.schema import MODELINE

@@ -1,6 +1,6 @@
 """The sealed test set: its images, its outcomes, and the ledger of who opened them.
 
-Imported by ``analysis/evaluate.py`` alone.
+Imported by ``analysis/judge/evaluate.py`` alone.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from cohort.full_table import hashes_of, positions_of, read_full_table, table_path
 from cohort.patients import Patients
+from cohort.reading.full_table import hashes_of, positions_of, read_full_table, table_path
 from cohort.table import Cohort
 from spaces.errors import RefusedError
 from spaces.run_files import check_format, sha256_of

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cohort.full_table import FullTable, hashes_of, positions_of, read_full_table
-from cohort.header import PATIENT
 from cohort.patient_key import (
     ephemeral_key,
     hash_ids,
@@ -20,8 +18,10 @@ from cohort.patient_key import (
     read_key,
 )
 from cohort.patients import Patients
+from cohort.reading.full_table import FullTable, hashes_of, positions_of, read_full_table
+from cohort.reading.header import PATIENT
+from cohort.reading.suspicions import find_suspicions, find_twins
 from cohort.split import Split, assign, draw_split
-from cohort.suspicions import find_suspicions, find_twins
 from spaces.errors import InputError
 from spaces.study import Study
 

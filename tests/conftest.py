@@ -16,7 +16,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The table of a cohort of 60 small phantoms with rest, stress and reserve maps."""
     from small_runs import PATIENTS, SIZE
 
-    from cohort.phantom import draw_phantom
+    from cohort.drawing.phantom import draw_phantom
 
     folder = tmp_path_factory.mktemp("phantom")
     return draw_phantom(folder, patients=PATIENTS, seed=1, size=SIZE, ceiling=False)

@@ -27,7 +27,9 @@ def calibrate(network: PolarNetwork, study: Study, folder: Path) -> None:
     if path.is_file():
         network.encoder.load_state_dict(load_file(path))
         return
-    from cohort.phantom import calibration_maps  # every other start is a fifth of a second quicker
+    from cohort.drawing.phantom import (
+        calibration_maps,  # every other start is a fifth of a second quicker
+    )
 
     _measure(network, calibration_maps(CALIBRATION_MAPS, size, shown), study, widened)
     with replacing(path) as partial:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cohort.images import read_images
+from cohort.reading.images import read_images
 from spaces.sections import AugmentationSection
 from trainable.augment import augment
 from trainable.cut import Trunk

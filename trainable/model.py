@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from cohort.images import read_images
+from cohort.reading.images import read_images
 from cohort.segments import SEGMENTS
 from spaces.errors import RefusedError
 from spaces.run_files import read_json, replacing, sha256_of

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 from finished_run import Run, add_model, build_run, copy_run, fake_loading
 
-from analysis.evaluate import evaluate
-from analysis.report import write_report
-from analysis.select import select
+from analysis.choose.select import select
+from analysis.judge.evaluate import evaluate
+from analysis.report.page import write_report
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +43,7 @@ def reported(evaluated: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw no SVG, which takes most of the time, where a test reads words or tables."""
     for room in ("figures", "search_figures"):
-        monkeypatch.setattr(f"analysis.{room}.svg_of", lambda *_: "<svg></svg>")
+        monkeypatch.setattr(f"analysis.report.{room}.svg_of", lambda *_: "<svg></svg>")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.fold_segments import DIGEST, write_out_of_fold_segments
+from analysis.choose.fold_segments import DIGEST, write_out_of_fold_segments
 from cohort.segments import segment_columns
 from cohort.split import write_split
 from cohort.table import Cohort, read_cohort

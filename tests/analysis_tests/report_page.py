@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 from finished_run import Run
 
-from analysis.report import write_report
+from analysis.report.page import write_report
 from spaces.run_files import read_json, write_json
 
 VOID = {"meta", "br", "use"}

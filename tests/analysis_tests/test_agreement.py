@@ -5,10 +5,16 @@ import pytest
 from scipy import stats
 from sklearn.metrics import mean_absolute_error, r2_score, roc_auc_score
 
-from analysis.agreement import QUANTITIES, REGIONS, judge_lowest, judge_regions, region_means
-from analysis.agreement_figures import MOST_DOTS, thinned
-from analysis.bootstrap import Resamples, draw_resamples, logit_delong_interval
-from analysis.segment_values import asked_segments, bland_altman
+from analysis.judge.segment_values import asked_segments, bland_altman
+from analysis.report.agreement_figures import MOST_DOTS, thinned
+from analysis.statistics.agreement import (
+    QUANTITIES,
+    REGIONS,
+    judge_lowest,
+    judge_regions,
+    region_means,
+)
+from analysis.statistics.bootstrap import Resamples, draw_resamples, logit_delong_interval
 from cohort.segments import TERRITORIES
 from spaces.sections import CohortSection, DerivedTarget
 

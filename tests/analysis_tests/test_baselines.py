@@ -8,15 +8,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from analysis.baselines import (
+from analysis.judge.baselines import (
     INVERSE_PENALTIES,
     L2,
     UNPENALISED,
     fit_baselines,
     predict_baseline,
 )
-from analysis.bootstrap import auc_of
-from analysis.metrics import probability_of
+from analysis.statistics.bootstrap import auc_of
+from analysis.statistics.metrics import probability_of
 
 N = 200
 GENERATOR = np.random.default_rng(0)

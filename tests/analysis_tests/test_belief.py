@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from finished_run import Run
 
-from analysis.belief import weigh
-from analysis.calls import describe_thresholds
-from analysis.curves import Calibration
-from analysis.judgement import CORRECTED_T, OutOfFold, Row
+from analysis.judge.calls import describe_thresholds
+from analysis.judge.judgement import CORRECTED_T, OutOfFold, Row
+from analysis.report.belief import weigh
+from analysis.statistics.curves import Calibration
 from spaces.run_files import read_json
 
 POOLED = OutOfFold(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from analysis.bootstrap import (
+from analysis.statistics.bootstrap import (
     Resamples,
     auc_of,
     bca_interval,

@@ -10,11 +10,11 @@ from finished_run import Run, add_model, build_run, copy_run, fake_loading
 from report_page import Page, edit_metrics, write
 from scipy import stats
 
-from analysis.characteristics import characteristics_of, compare_classes, words_of
-from analysis.cohort_panel import show_patients
-from analysis.evaluate import evaluate
-from analysis.findings import read_findings
-from analysis.select import select
+from analysis.choose.select import select
+from analysis.judge.characteristics import characteristics_of, compare_classes, words_of
+from analysis.judge.evaluate import evaluate
+from analysis.report.cohort_panel import show_patients
+from analysis.report.findings import read_findings
 from cohort.patient_key import hash_ids, read_key
 from cohort.segments import segment_columns
 from cohort.split import read_split

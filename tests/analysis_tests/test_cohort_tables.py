@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.cohort_tables import (
+from analysis.statistics.cohort_tables import (
     BINARY,
     CONTINUOUS,
     FEW_EXPECTED,

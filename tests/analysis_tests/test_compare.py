@@ -13,10 +13,10 @@ from rich.console import Console
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
-import polartune
-from analysis.bootstrap import PERCENTILE
-from analysis.compare import compare, differing_settings, show_comparison, write_comparison
-from analysis.select import select
+from analysis.choose.select import select
+from analysis.show.compare import compare, differing_settings, show_comparison, write_comparison
+from analysis.statistics.bootstrap import PERCENTILE
+from polartune.commands import app
 from spaces.errors import InputError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles, read_json, read_out_of_fold, write_json
@@ -70,7 +70,7 @@ def test_patients_without_the_outcome_are_left_out(
     target[:7] = np.nan
     development = dataclasses.replace(judged.cohort.development, target=target)
     cohort = dataclasses.replace(judged.cohort, development=development)
-    monkeypatch.setattr("analysis.compare.reopen", lambda *_, **__: cohort)
+    monkeypatch.setattr("analysis.show.compare.reopen", lambda *_, **__: cohort)
     _, [difference] = compare(two)
     assert difference.estimate["n"] == len(target) - 7
 
@@ -196,5 +196,5 @@ def test_one_run_is_nothing_to_compare(two: tuple[Path, Path]) -> None:
 
 def test_the_command_writes_the_table(two: tuple[Path, Path], tmp_path: Path) -> None:
     words = ["compare", *map(str, two), "--csv", str(tmp_path / "runs.csv")]
-    assert CliRunner().invoke(polartune.app, words).exit_code == 0
+    assert CliRunner().invoke(app, words).exit_code == 0
     assert (tmp_path / "runs.csv").exists()

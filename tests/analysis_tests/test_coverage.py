@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis import coverage
-from analysis.bootstrap import (
+from analysis.judge import coverage
+from analysis.judge.coverage import coverage_sentence, nearest_coverage, read_grid
+from analysis.statistics.bootstrap import (
     BCA,
     CLOPPER_PEARSON,
     LOGIT_DELONG,
@@ -22,8 +23,7 @@ from analysis.bootstrap import (
     draw_resamples,
     logit_delong_interval,
 )
-from analysis.coverage import coverage_sentence, nearest_coverage, read_grid
-from analysis.metrics import compare_aucs, describe_classifier
+from analysis.statistics.metrics import compare_aucs, describe_classifier
 from benchmarks import coverage as benchmark
 from benchmarks.coverage import AUCS, COMPARED_AUCS, PATIENTS, PREVALENCES, Cell, simulate, tally
 from spaces.run_files import read_json

@@ -5,17 +5,17 @@ import pandas as pd
 import pytest
 from finished_run import Run
 
-from analysis.answer import maps_of, number
-from analysis.bootstrap import auc_of
-from analysis.curves import (
+from analysis.judge.answer import maps_of, number
+from analysis.judge.metric_tables import write_csv
+from analysis.report.panels import read_chosen
+from analysis.statistics.bootstrap import auc_of
+from analysis.statistics.curves import (
     calibrate,
     ending_table,
     learning_curves,
     strength_table,
     trial_table,
 )
-from analysis.metric_tables import write_csv
-from analysis.panels import read_chosen
 from spaces.trial_log import read_trials
 
 

@@ -7,10 +7,10 @@ import pytest
 from finished_run import Run
 from report_page import Page
 
-from analysis.drawing import new_canvas, styled, svg_of
-from analysis.figures import Bar, draw_forest, draw_headline
-from analysis.flow_figure import Flow, draw_flow
-from analysis.report import write_report
+from analysis.report.drawing import new_canvas, styled, svg_of
+from analysis.report.figures import Bar, draw_forest, draw_headline
+from analysis.report.flow_figure import Flow, draw_flow
+from analysis.report.page import write_report
 
 FLOW = Flow(
     150, {"prior CABG": 20, "PCI <old> & " + "long " * 12: 10}, 120, ["80 dev"], ["40 test"]

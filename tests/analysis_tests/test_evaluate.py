@@ -14,13 +14,13 @@ import pytest
 from finished_run import EPOCHS, Run, add_model, fake_loading
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-import analysis.evaluate as stage
-from analysis.answer import answer, why_exploratory
-from analysis.baselines import concatenate_segments, predict_baseline
-from analysis.evaluate import evaluate
-from analysis.freeze import freeze, read_predictions
-from analysis.metrics import log_odds_of, probability_of
-from analysis.select import select
+import analysis.judge.evaluate as stage
+from analysis.choose.select import select
+from analysis.judge.answer import answer, why_exploratory
+from analysis.judge.baselines import concatenate_segments, predict_baseline
+from analysis.judge.evaluate import evaluate
+from analysis.judge.freeze import freeze, read_predictions
+from analysis.statistics.metrics import log_odds_of, probability_of
 from cohort.sealed import open_outcomes, openings, sealed_images
 from cohort.segments import segment_columns
 from cohort.table import read_cohort
@@ -314,7 +314,7 @@ def test_evaluating_without_a_model_opens_nothing(run: Run) -> None:
 
 def test_importing_the_stage_imports_no_torch() -> None:
     code = (
-        "import sys, analysis.evaluate, analysis.report;"
+        "import sys, analysis.judge.evaluate, analysis.report.page;"
         "print([m for m in ('torch', 'ray', 'optuna') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

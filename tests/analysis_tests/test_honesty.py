@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from finished_run import Run
 
-from analysis.honesty import own_up
+from analysis.report.honesty import own_up
 from spaces.run_files import read_json
 from spaces.study import Study, read_study
 

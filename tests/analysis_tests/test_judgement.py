@@ -9,16 +9,16 @@ from finished_run import Run
 from scipy import stats
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
-from analysis.calls import (
+from analysis.judge.calls import (
     call_rows,
     describe_thresholds,
     fraction_of,
     one_sided,
     side_by_side,
 )
-from analysis.judgement import auc_rows, difference_rows, judge_out_of_fold
-from analysis.metrics import log_odds_of
-from analysis.panels import read_chosen
+from analysis.judge.judgement import auc_rows, difference_rows, judge_out_of_fold
+from analysis.report.panels import read_chosen
+from analysis.statistics.metrics import log_odds_of
 from spaces.run_files import read_json
 
 COUNTS = {"tp": 9, "fp": 2, "tn": 3, "fn": 1}

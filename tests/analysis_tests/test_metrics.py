@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics as reference
 
-from analysis.bootstrap import Resamples, draw_resamples
-from analysis.metrics import (
+from analysis.statistics.bootstrap import Resamples, draw_resamples
+from analysis.statistics.metrics import (
     PROPORTIONS,
     compare_aucs,
     describe_classifier,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.optimism import corrected_score
+from analysis.judge.optimism import corrected_score
 
 GENERATOR = np.random.default_rng(0)
 N = 250

@@ -7,9 +7,9 @@ import pytest
 from finished_run import Run
 from report_page import Page, edit_metrics, write
 
-from analysis.answer import answer, limits
-from analysis.report import write_report
-from analysis.select import select
+from analysis.choose.select import select
+from analysis.judge.answer import answer, limits
+from analysis.report.page import write_report
 from cohort.sealed import open_outcomes
 from cohort.table import read_cohort
 from spaces.run_files import read_json, write_json

@@ -10,9 +10,9 @@ import pytest
 import torch
 from finished_run import EPOCHS, Run
 
-from analysis.fold_segments import DIGEST, read_out_of_fold_segments
-from analysis.retrain import retrain
-from analysis.select import select
+from analysis.choose.fold_segments import DIGEST, read_out_of_fold_segments
+from analysis.choose.retrain import retrain
+from analysis.choose.select import select
 from spaces.errors import InputError
 from spaces.parameters import Configuration
 from spaces.run_files import read_json, read_out_of_fold, sha256_of, write_json

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_curve
 
-from analysis.metric_tables import roc_points
-from analysis.roc_band import roc_band
+from analysis.judge.metric_tables import roc_points
+from analysis.statistics.roc_band import roc_band
 
 
 def band_of(positive: np.ndarray, score: np.ndarray, confidence: float = 0.95) -> pd.DataFrame:

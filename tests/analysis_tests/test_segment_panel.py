@@ -11,10 +11,10 @@ from report_page import edit_metrics, write
 from scipy import stats
 from sklearn.metrics import r2_score, roc_auc_score
 
-from analysis.agreement import QUANTITIES
-from analysis.evaluate import evaluate
-from analysis.fold_segments import DIGEST
-from analysis.segment_values import NOT_KEPT, NOT_TRAINED
+from analysis.choose.fold_segments import DIGEST
+from analysis.judge.evaluate import evaluate
+from analysis.judge.segment_values import NOT_KEPT, NOT_TRAINED
+from analysis.statistics.agreement import QUANTITIES
 from cohort.sealed import open_outcomes
 from spaces.errors import RefusedError
 from spaces.run_files import read_json, read_out_of_fold, write_json

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from finished_run import Run
 
-from analysis.choice import Selection, choose, near_end, paired_difference
-from analysis.select import select
+from analysis.choose.choice import Selection, choose, near_end, paired_difference
+from analysis.choose.select import select
 from spaces.errors import NoCompleteTrialError
 from spaces.parameters import Choices, Configuration, Range
 from spaces.run_files import read_json

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import cohort.images
-from cohort.images import inspect_images, read_image, read_images
+import cohort.reading.images
+from cohort.reading.images import inspect_images, read_image, read_images
 from spaces.errors import InputError
 
 
@@ -122,7 +122,7 @@ def test_an_unusable_image_is_told_without_its_name(tmp_path, colours, broken, m
 
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch, colours):
     path = saved(tmp_path, colours)
-    monkeypatch.setattr(cohort.images, "MOST_PIXELS", 399)
+    monkeypatch.setattr(cohort.reading.images, "MOST_PIXELS", 399)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("pixels were decoded"))
     with pytest.raises(InputError, match="at most 0 million pixels, got 20x20"):
         read_image(path, 20)

@@ -10,10 +10,17 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cohort.fields import NOISE_WIDTH, RIPPLED, _draw_noise, fields_of, ripple_of, ripple_pattern
-from cohort.phantom import COLUMNS, INPUTS, calibration_maps, draw_patients, draw_phantom
-from cohort.polar_map import DISC, HIGHEST, canvas, colour_table
-from cohort.population import SMOKING, populate
+from cohort.drawing.fields import (
+    NOISE_WIDTH,
+    RIPPLED,
+    _draw_noise,
+    fields_of,
+    ripple_of,
+    ripple_pattern,
+)
+from cohort.drawing.phantom import COLUMNS, INPUTS, calibration_maps, draw_patients, draw_phantom
+from cohort.drawing.polar_map import DISC, HIGHEST, canvas, colour_table
+from cohort.drawing.population import SMOKING, populate
 from cohort.segments import TERRITORIES, segment_columns
 from spaces.errors import InputError
 from spaces.run_files import read_json

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from cohort.polar_map import DISC, HIGHEST, SMALLEST, canvas, colour_table, draw_segments
+from cohort.drawing.polar_map import DISC, HIGHEST, SMALLEST, canvas, colour_table, draw_segments
 
 LUMA = np.array([0.299, 0.587, 0.114])
 # Segment by place: the angle (degrees from the right, counter-clockwise) of each wall's middle.

@@ -152,6 +152,6 @@ def test_the_full_table_is_read_by_table_and_sealed_alone():
                     names += [f"{node.module}.{alias.name}" for alias in node.names]
                 if isinstance(node, ast.Import):
                     names += [alias.name for alias in node.names]
-                if "cohort.full_table" in names:
+                if "cohort.reading.full_table" in names:
                     importers.add(f"{package}/{path.name}")
     assert importers == {"cohort/table.py", "cohort/sealed.py"}

@@ -9,10 +9,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cohort import spectf
-from cohort.polar_map import draw_segments
+from cohort.drawing import spectf
+from cohort.drawing.polar_map import draw_segments
+from cohort.drawing.spectf import REGIONS_OF_SEGMENT, import_spectf
 from cohort.segments import segment_columns
-from cohort.spectf import REGIONS_OF_SEGMENT, import_spectf
 from spaces.errors import InputError
 
 

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image, ImageDraw
 from small_cohort import study, table, write
 
-import cohort.suspicions
-from cohort.images import inspect_images
-from cohort.phantom import draw_patients
+import cohort.reading.suspicions
+from cohort.drawing.phantom import draw_patients
+from cohort.reading.images import inspect_images
+from cohort.reading.suspicions import find_twins
 from cohort.segments import segment_columns
-from cohort.suspicions import find_twins
 from cohort.table import read_cohort
 
 INPUTS = ("rest", "stress", "reserve")
@@ -143,7 +143,7 @@ class TestTwins:
         thumbnails = np.repeat(base, 2, axis=0) + generator.integers(-2, 3, (80, 1024))
         thumbnails = thumbnails.clip(0, 255).astype(np.uint8)[generator.permutation(80)]
         folds = generator.integers(-1, 3, 80)
-        pictures = cohort.suspicions._inner(thumbnails)
+        pictures = cohort.reading.suspicions._inner(thumbnails)
         expected = np.zeros((2, 80), dtype=bool)
         for one in range(80):
             for other in range(80):
@@ -152,8 +152,8 @@ class TestTwins:
                     expected[int(folds[other] >= 0), one] = True
         assert 20 < expected.sum() < 120
         for block in (1, 7, 2048):
-            monkeypatch.setattr(cohort.suspicions, "_BLOCK", block)
-            assert np.array_equal(cohort.suspicions._has_twin(thumbnails, folds), expected)
+            monkeypatch.setattr(cohort.reading.suspicions, "_BLOCK", block)
+            assert np.array_equal(cohort.reading.suspicions._has_twin(thumbnails, folds), expected)
 
     def test_the_small_phantoms_have_none(self, phantom):
         a_study = study(path=str(phantom), inputs=list(INPUTS), split={"test": 0.2})

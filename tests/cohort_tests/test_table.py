@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from small_cohort import SIDE, contents, row_of, study, table, write, write_without_images
 
-from cohort.cell_values import derive_target
 from cohort.patient_key import fingerprint, hash_ids, read_key
+from cohort.reading.cell_values import derive_target
 from cohort.segments import segment_columns
 from cohort.split import write_split
 from cohort.table import read_cohort

@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from cohort.phantom import draw_patients
-from cohort.segments import SEGMENTS, segment_columns
-from cohort.truth import (
+from cohort.drawing.phantom import draw_patients
+from cohort.drawing.truth import (
     IMPAIRED,
     REFERENCE_SIZE,
     TARGETS,
@@ -17,6 +16,7 @@ from cohort.truth import (
     reserve_is_impaired,
     write_truth,
 )
+from cohort.segments import SEGMENTS, segment_columns
 from spaces.run_files import read_json
 
 

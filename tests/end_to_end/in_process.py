@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from analysis.evaluate import evaluate
-from analysis.retrain import retrain
-from analysis.select import select
+from analysis.choose.retrain import retrain
+from analysis.choose.select import select
+from analysis.judge.evaluate import evaluate
 from benchmarks.in_process import search_in_process
 from cohort.table import Cohort
 from spaces.run_files import RunFiles

@@ -20,8 +20,8 @@ import yaml
 from PIL import Image
 from small_runs import small_study
 
-import polartune
 from cohort.segments import segment_columns
+from polartune.__main__ import main
 from spaces.run_files import RunFiles, sha256_of
 from spaces.session import driving
 
@@ -87,7 +87,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         monkeypatch.setattr("signal.signal", lambda *_: None)
         monkeypatch.setenv("COLUMNS", "500")
         with pytest.raises(SystemExit) as stopped:
-            polartune.main()
+            main()
         return stopped.value.code, *capsys.readouterr()
 
     return call

@@ -9,7 +9,7 @@ import pytest
 from in_process import finish_in_process, search_in_process
 
 import trainable.problem
-from cohort.phantom import draw_phantom
+from cohort.drawing.phantom import draw_phantom
 from cohort.split import write_split
 from cohort.table import read_cohort
 from spaces.run_files import RunFiles

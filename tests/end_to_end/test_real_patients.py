@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import polartune
-from cohort.spectf import import_spectf
+from cohort.drawing.spectf import import_spectf
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"
 pytestmark = pytest.mark.slow

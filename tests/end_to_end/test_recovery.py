@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import polartune
-from cohort.phantom import draw_patients, draw_phantom
+from cohort.drawing.phantom import draw_patients, draw_phantom
 from trainable.metrics import auc
 from trainable.model import load_model
 

@@ -14,12 +14,12 @@ from in_process import finish_in_process, search_in_process
 from PIL import Image
 from small_runs import prepare_run
 
-import analysis.freeze
+import analysis.judge.freeze
 import trainable.lockstep
 import trainable.problem
-from cohort.full_table import hashes_of, read_full_table
-from cohort.images import read_images
 from cohort.patient_key import hash_ids, read_key
+from cohort.reading.full_table import hashes_of, read_full_table
+from cohort.reading.images import read_images
 from cohort.split import read_split
 from cohort.table import read_cohort
 from spaces.run_files import read_json, sha256_of

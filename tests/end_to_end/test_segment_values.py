@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from in_process import run_here, search_in_process
 
-from analysis.fold_segments import DIGEST, read_out_of_fold_segments
-from analysis.retrain import retrain
-from analysis.select import select
+from analysis.choose.fold_segments import DIGEST, read_out_of_fold_segments
+from analysis.choose.retrain import retrain
+from analysis.choose.select import select
 from cohort.split import read_split
 from cohort.table import read_cohort
 from spaces.run_files import read_json

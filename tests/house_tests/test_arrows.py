@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ def files() -> list[Path]:
 
 
 FILES = files()
+COMMAND_LINE = sorted((HOME / "polartune").rglob("*.py"))
 NAMES = [path.relative_to(HOME).as_posix() for path in FILES]
 
 
@@ -63,17 +65,18 @@ def test_frameworks_stay_in_their_room(path: Path) -> None:
 def test_sealed_values_are_imported_by_evaluate_alone() -> None:
     importers = {
         path.relative_to(HOME).as_posix()
-        for path in [*FILES, HOME / "polartune.py"]
+        for path in [*FILES, *COMMAND_LINE]
         if any(
             module.startswith("cohort.sealed")
             for module in imports_of(path.read_text(encoding="utf-8"))
         )
     }
-    assert importers == {"analysis/evaluate.py"}
+    assert importers == {"analysis/judge/evaluate.py"}
 
 
 def test_the_command_line_imports_frameworks_nowhere() -> None:
-    assert not tops(imports_of((HOME / "polartune.py").read_text(encoding="utf-8"))) & HEAVY
+    for path in COMMAND_LINE:
+        assert not tops(imports_of(path.read_text(encoding="utf-8"))) & HEAVY, path
 
 
 @pytest.mark.parametrize(
@@ -100,8 +103,39 @@ def test_nothing_is_called_utils_or_manager() -> None:
     assert not [name for name in classes if name.endswith("Manager")]
 
 
+FLOORS = {
+    "statistics": set(),
+    "choose": {"statistics"},
+    "judge": {"statistics", "choose"},
+    "report": {"statistics", "choose", "judge"},
+    "show": {"statistics", "choose", "judge"},
+}
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_analysis_has_floors_and_no_arrow_runs_back_up(floor: str) -> None:
+    imported = {
+        module.split(".")[1]
+        for path in (HOME / "analysis" / floor).glob("*.py")
+        for module in imports_of(path.read_text(encoding="utf-8"))
+        if module.startswith("analysis.")
+    }
+    assert imported <= FLOORS[floor] | {floor}
+
+
+def test_the_numbers_of_statistics_know_no_file() -> None:
+    for path in (HOME / "analysis" / "statistics").glob("*.py"):
+        imported = imports_of(path.read_text(encoding="utf-8"))
+        assert not imported & {"pathlib", "pathlib.Path", "spaces.run_files"}, path
+
+
 def test_every_package_is_shipped() -> None:
-    text = (HOME / "pyproject.toml").read_text(encoding="utf-8")
-    assert all(f'"{room}"' in text for room in ROOMS)
+    settings = tomllib.loads((HOME / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = {
+        ".".join(path.relative_to(HOME).parts[:-1])
+        for room in (*ROOMS, "polartune")
+        for path in (HOME / room).rglob("__init__.py")
+    }
+    assert set(settings["tool"]["setuptools"]["packages"]) == packages
     folders = {path.parent.name for path in HOME.glob("*/__init__.py")}
-    assert folders - {"benchmarks"} == set(ROOMS), "benchmarks are run from the checkout"
+    assert folders == {*ROOMS, "polartune", "benchmarks"}  # the last from the checkout only

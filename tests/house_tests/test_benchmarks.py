@@ -20,7 +20,7 @@ from benchmarks.standalone import epoch_batches
 from benchmarks.timeline import Timeline
 from benchmarks.tuned import Halves, TunedFold, turn
 from benchmarks.workload import CONFIGURATIONS, LITE, phantom_workload
-from cohort.images import read_images
+from cohort.reading.images import read_images
 from spaces.study import AugmentationSection
 from spaces.trial_log import read_trials
 from trainable.augment import augment

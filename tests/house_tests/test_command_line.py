@@ -12,7 +12,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-import polartune
+from polartune import commands, data_commands
+from polartune.__main__ import main
+from polartune.commands import app
 from spaces import errors
 from spaces.errors import InputError, NoCompleteTrialError, RefusedError, UserError
 
@@ -38,7 +40,7 @@ def describe(command: typer.core.TyperCommand) -> dict[str, object]:
 def test_commands_flags_and_exit_codes_are_frozen() -> None:
     """A change here is a change for every user: edit command_line.json and the CHANGELOG."""
     now = {
-        "commands": describe(typer.main.get_command(polartune.app)),
+        "commands": describe(typer.main.get_command(app)),
         "exit_codes": {
             name: getattr(errors, name)
             for name in (
@@ -65,7 +67,7 @@ def test_no_flag_sets_a_scientific_parameter() -> None:
     # `--seed` draws phantoms; it is no flag of a command that takes a study.
     allowed = {"phantom": {"seed"}}
     scientific = keys(Study.model_json_schema(by_alias=True))
-    for name, command in typer.main.get_command(polartune.app).commands.items():
+    for name, command in typer.main.get_command(app).commands.items():
         options = {p.name for p in command.params if p.param_type_name == "option"}
         assert not options & scientific - allowed.get(name, set()), name
 
@@ -85,10 +87,10 @@ def run_python(code: str, folder: Path = HOME) -> subprocess.CompletedProcess[st
 
 def imported_by(*words: str, folder: Path = HOME) -> set[str]:
     code = (
-        "import sys, atexit, polartune\n"
+        "import sys, atexit, polartune.__main__\n"
         f"atexit.register(lambda: print('HEAVY', *[m for m in {HEAVY} if m in sys.modules]))\n"
         f"sys.argv = ['polartune', *{list(words)}]\n"
-        "polartune.main()\n"
+        "polartune.__main__.main()\n"
     )
     result = run_python(code, folder)
     assert result.returncode == 0, result.stderr
@@ -113,7 +115,7 @@ def test_status_imports_no_framework(tmp_path: Path) -> None:
 
 
 def test_looking_at_runs_and_banks_needs_no_framework() -> None:
-    modules = "analysis.compare, spaces.bank_files, spaces.schema"
+    modules = "analysis.show.compare, spaces.bank_files, spaces.schema"
     code = f"import sys, {modules}; print([m for m in {HEAVY} if m in sys.modules])"
     assert run_python(code).stdout.strip() == "[]"
 
@@ -135,12 +137,12 @@ def test_a_user_error_is_one_line_and_its_exit_code(
     def fail(*_: object) -> None:
         raise kind("study.yaml:3 seed", "must be a number, got x", "Write a number")
 
-    monkeypatch.setattr("analysis.status.show_status", fail)
+    monkeypatch.setattr("analysis.show.status.show_status", fail)
     monkeypatch.setattr(sys, "argv", ["polartune", "status", "runs/x"])
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     with pytest.raises(SystemExit) as stopped:
-        polartune.main()
+        main()
     assert stopped.value.code == code
     assert capsys.readouterr().err == (
         "polartune: study.yaml:3 seed: must be a number, got x. Write a number.\n"
@@ -149,16 +151,16 @@ def test_a_user_error_is_one_line_and_its_exit_code(
 
 def test_an_unexpected_error_is_one_line_that_names_the_log(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib, polartune\n"
-        "import analysis.status\n"
+        "import sys, pathlib, polartune.__main__\n"
+        "import analysis.show.status\n"
         "from spaces.run_files import RunFiles\n"
         "from spaces.session import driving\n"
         "def broken(run, console):\n"
         "    with driving(run):\n"
         "        raise ZeroDivisionError('a\\nb')\n"
-        "analysis.status.show_status = broken\n"
+        "analysis.show.status.show_status = broken\n"
         "sys.argv = ['polartune', 'status', 'run']\n"
-        "polartune.main()\n"
+        "polartune.__main__.main()\n"
     )
     result = run_python(code, tmp_path)
     assert result.returncode == 1
@@ -172,11 +174,11 @@ def test_an_unexpected_error_is_one_line_that_names_the_log(tmp_path: Path) -> N
     "words", [["nonsense"], ["run"], ["run", "study.yaml", "--lambda", "1"], ["phantom", "x", "-p"]]
 )
 def test_misspelt_commands_and_flags_are_bad_input(words: list[str]) -> None:
-    assert CliRunner().invoke(polartune.app, words).exit_code == errors.BAD_INPUT
+    assert CliRunner().invoke(app, words).exit_code == errors.BAD_INPUT
 
 
 def test_help_names_every_exit_code_and_fits_80_columns() -> None:
-    text = CliRunner().invoke(polartune.app, ["--help"], env={"COLUMNS": "80"}).stdout
+    text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).stdout
     for code in (0, 2, 3, 4, 5, 130, 143):
         assert re.search(rf"\b{code}\b", text), code
     assert max(map(len, text.splitlines())) <= 80
@@ -184,9 +186,14 @@ def test_help_names_every_exit_code_and_fits_80_columns() -> None:
 
 def test_the_help_of_every_command_keeps_its_lines_at_80_columns() -> None:
     """The lines of a docstring are kept; longer ones would be broken a second time."""
-    commands = [f for name, f in vars(polartune).items() if name.endswith("_command")]
-    assert len(commands) > 15
-    for command in commands:
+    shown = [
+        function
+        for module in (commands, data_commands)
+        for name, function in vars(module).items()
+        if name.endswith("_command")
+    ]
+    assert len(shown) > 15
+    for command in shown:
         _, *lines = inspect.getdoc(command).splitlines()
         assert max(map(len, lines), default=0) <= 78, command.__name__
 
@@ -195,10 +202,10 @@ def test_a_shadowed_package_is_refused(tmp_path: Path) -> None:
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "__init__.py").touch()
     code = (
-        "import sys, polartune\n"
+        "import sys, polartune.__main__\n"
         f"sys.path.insert(0, {str(tmp_path)!r})\n"
         "sys.argv = ['polartune', '--help']\n"
-        "polartune.main()\n"
+        "polartune.__main__.main()\n"
     )
     result = run_python(code)
     assert result.returncode == errors.REFUSED
@@ -206,5 +213,5 @@ def test_a_shadowed_package_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_version_is_the_distributions() -> None:
-    result = CliRunner().invoke(polartune.app, ["--version"])
+    result = CliRunner().invoke(app, ["--version"])
     assert re.fullmatch(r"polartune (\d+\.\d+\.\d+|not installed)\n", result.stdout)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import polartune
 from cohort.draft import draft_study, recognise
 from cohort.segments import segment_columns
+from polartune import commands
 from spaces.errors import InputError, RefusedError
 from spaces.schema import MODELINE, SCHEMA_FILE, study_schema
 from spaces.study import read_study
@@ -126,7 +126,7 @@ def test_the_first_row_of_a_table_without_header_is_not_repeated(tmp_path: Path)
 
 
 def test_the_schema_lies_beside_the_draft(tmp_path: Path) -> None:
-    polartune.init_command(table(tmp_path, reserve=MAPS, sex=["0", "1", "1"]))
+    commands.init_command(table(tmp_path, reserve=MAPS, sex=["0", "1", "1"]))
     [first, *_] = (tmp_path / "study.yaml").read_text().splitlines()
     assert first == MODELINE
     assert (tmp_path / SCHEMA_FILE).read_text() == study_schema()
@@ -134,8 +134,8 @@ def test_the_schema_lies_beside_the_draft(tmp_path: Path) -> None:
 
 def test_a_study_file_is_never_overwritten(tmp_path: Path) -> None:
     path = table(tmp_path, reserve=MAPS, sex=["0", "1", "1"])
-    polartune.init_command(path)
+    commands.init_command(path)
     before = (tmp_path / "study.yaml").read_bytes()
     with pytest.raises(RefusedError, match="exists already"):
-        polartune.init_command(path)
+        commands.init_command(path)
     assert (tmp_path / "study.yaml").read_bytes() == before

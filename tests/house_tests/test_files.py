@@ -11,7 +11,7 @@ import pytest
 import typer
 import yaml
 
-import polartune
+from polartune.commands import app
 from spaces.study import Study, read_study
 
 HOME = Path(__file__).parents[2]
@@ -85,7 +85,7 @@ def test_make_targets_of_readme_and_contributing_exist() -> None:
 
 
 def test_polartune_commands_of_the_readme_parse() -> None:
-    command = typer.main.get_command(polartune.app)
+    command = typer.main.get_command(app)
     lines = [line for line in commands_of(README) if line.startswith("polartune ")]
     assert len(lines) >= 5
     for line in lines:
@@ -97,7 +97,7 @@ def test_polartune_commands_of_the_readme_parse() -> None:
 
 
 def test_every_command_stands_in_the_readme() -> None:
-    for name, child in typer.main.get_command(polartune.app).commands.items():
+    for name, child in typer.main.get_command(app).commands.items():
         names = [f"{name} {part}" for part in getattr(child, "commands", [])] or [name]
         for full in names:
             assert f"`polartune {full}" in README, full

@@ -10,9 +10,9 @@ import torch
 import yaml
 from rich.console import Console
 
-import polartune
-from analysis.forecast import forecast, half_width, show_forecast, show_patients
+from analysis.show.forecast import forecast, half_width, show_forecast, show_patients
 from cohort.table import read_cohort
+from polartune import commands
 from spaces.errors import InputError
 from spaces.study import Study
 from trainable.features import TOGETHER
@@ -64,7 +64,7 @@ def test_check_shows_classes_and_warnings_and_touches_nothing(
     file = tmp_path / "study.yaml"
     file.write_text(study.as_yaml())
     before = snapshot(phantom.parent), snapshot(tmp_path)
-    polartune.check_command(file)
+    commands.check_command(file)
     assert (snapshot(phantom.parent), snapshot(tmp_path)) == before
     shown = capsys.readouterr().out
     assert "development   48" in shown
@@ -141,7 +141,9 @@ def shown_cost(study: Study, phantom: Path, **changes: object) -> str:
 def test_only_a_search_that_may_stop_trials_says_so(
     study: Study, phantom: Path, monkeypatch: pytest.MonkeyPatch, search: dict, stops: bool
 ) -> None:
-    monkeypatch.setattr("analysis.forecast.measure_rates", lambda _: Rates(trunk=10.0, head=4.0))
+    monkeypatch.setattr(
+        "analysis.show.forecast.measure_rates", lambda _: Rates(trunk=10.0, head=4.0)
+    )
     shown = shown_cost(study, phantom, search=search)
     assert ("most of them stopped earlier" in shown) == stops
 
@@ -154,7 +156,7 @@ def test_the_cohort_is_shown_even_if_the_weights_cannot_be_had(
     file = tmp_path / "study.yaml"
     file.write_text(yaml.safe_dump(content))
     with pytest.raises(InputError, match="no such file"):
-        polartune.check_command(file)
+        commands.check_command(file)
     assert "development   48" in capsys.readouterr().out
 
 
@@ -170,7 +172,9 @@ def test_the_time_follows_from_measured_rates(
     study: Study, phantom: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """48 patients, 7 trials and the winner again, 3 epochs, 5 folds; 480 images in the bank."""
-    monkeypatch.setattr("analysis.forecast.measure_rates", lambda _: Rates(trunk=10.0, head=4.0))
+    monkeypatch.setattr(
+        "analysis.show.forecast.measure_rates", lambda _: Rates(trunk=10.0, head=4.0)
+    )
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     samples = 48 * 8 * 3
     head = samples * (4 + 1 / 3) / 4.0

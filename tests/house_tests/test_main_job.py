@@ -40,7 +40,7 @@ STUDY = {
 
 def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(HOME / "polartune.py"), *words],
+        [sys.executable, "-m", "polartune", *words],
         cwd=folder,
         env={**os.environ, "COLUMNS": "80"},
         capture_output=True,
@@ -117,7 +117,7 @@ def test_interrupted_twice_it_says_so_and_ends_with_the_same_answer(
     for sent, code in ((signal.SIGTERM, errors.TERMINATED), (signal.SIGINT, errors.INTERRUPTED)):
         epochs = len(lines(run, "epoch"))
         started = subprocess.Popen(
-            [sys.executable, str(HOME / "polartune.py"), *words],
+            [sys.executable, "-m", "polartune", *words],
             cwd=folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

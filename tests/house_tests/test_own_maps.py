@@ -72,7 +72,7 @@ def ask_again(runs: Path) -> None:
 
 def execute(words: list[str], folder: Path) -> str:
     result = subprocess.run(
-        [sys.executable, str(HOME / "polartune.py"), *words],
+        [sys.executable, "-m", "polartune", *words],
         cwd=folder,
         env={**os.environ, "COLUMNS": "80"},
         capture_output=True,

@@ -14,6 +14,7 @@ from rich.console import Console
 
 import polartune
 from cohort.enrolment import enrol, record, relocate, reopen
+from polartune import commands, steps
 from spaces.environment import describe_computing
 from spaces.errors import InputError, RefusedError
 from spaces.run_files import RunFiles
@@ -163,7 +164,7 @@ def test_other_code_or_libraries_do_not_continue_a_search(tmp_path: Path) -> Non
         assert (tmp_path / "trials.jsonl").read_text() == line
 
 
-@pytest.mark.parametrize("step", [polartune._search, polartune._retrain])
+@pytest.mark.parametrize("step", [steps.search, steps.retrain])
 def test_other_code_neither_fills_a_bank_nor_trains(
     tmp_path: Path, step: Callable[..., None]
 ) -> None:
@@ -187,7 +188,7 @@ def test_other_code_may_look_at_a_run_and_is_logged(study_file: Path, tmp_path: 
     content = json.loads(run.environment.read_text())
     content["sessions"][0]["code_sha256"] = "0" * 64
     run.environment.write_text(json.dumps(content))
-    with polartune._continued(run.root):
+    with steps.continued(run.root):
         pass
     assert "continued with another environment: code_sha256" in run.log.read_text()
     assert len(json.loads(run.environment.read_text())["sessions"]) == 2
@@ -204,8 +205,8 @@ def test_a_run_continues_with_the_patience_of_the_study_file(
         seen.append(stalled_after)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(polartune, "_search", search)
-    monkeypatch.setattr(polartune, "_placed", lambda *_: nullcontext())
+    monkeypatch.setattr(steps, "search", search)
+    monkeypatch.setattr(steps, "placed", lambda *_: nullcontext())
     with pytest.raises(KeyboardInterrupt):
         polartune.run(study_file, out=tmp_path / "runs")
     assert seen == [7200.0]
@@ -241,4 +242,4 @@ def test_bad_input_leaves_no_run_directory(
 
 def test_steps_of_what_is_no_run_are_bad_input(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no run directory"):
-        polartune.select_command(tmp_path)
+        commands.select_command(tmp_path)

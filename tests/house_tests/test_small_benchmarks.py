@@ -19,10 +19,10 @@ from rich.console import Console
 from scipy import stats
 from typer.testing import CliRunner
 
-import polartune
 from benchmarks import growth, measuring
 from benchmarks.phantom_runs import fill_bank
 from benchmarks.quality_summary import Curve, difference_of, summarise_ways
+from polartune import steps
 from spaces.run_files import RunFiles
 from spaces.study import read_study
 
@@ -154,7 +154,7 @@ def test_growth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_growth_reads_the_seconds_of_a_step(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO"), polartune._step("bank", Console(quiet=True)):
+    with caplog.at_level("INFO"), steps.step("bank", Console(quiet=True)):
         time.sleep(0.2)
     assert growth._step_seconds("bank", caplog.text) == pytest.approx(0.2, abs=0.15)
 

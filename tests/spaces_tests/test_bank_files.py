@@ -11,7 +11,8 @@ from rich.console import Console
 from small_runs import small_study
 from typer.testing import CliRunner
 
-import polartune
+from polartune import steps
+from polartune.commands import app
 from spaces.bank_files import (
     ABOUT,
     DAY,
@@ -120,11 +121,11 @@ def test_a_driver_keeps_its_banks(phantom: Path, tmp_path: Path) -> None:
     study, found = tmp_path / "small.yaml", removable(tmp_path / "banks", 0)
     study.write_text(yaml.safe_dump(small_study(phantom, **{"bank.path": "banks"})))
     with (
-        polartune._begun(study, tmp_path / "runs") as (run, _),
+        steps.begun(study, tmp_path / "runs") as (run, _),
         pytest.raises(RefusedError, match="a run is working"),
     ):
         remove(tmp_path / "banks", found, 0)
-    with polartune._continued(run.root), pytest.raises(RefusedError, match="a run is working"):
+    with steps.continued(run.root), pytest.raises(RefusedError, match="a run is working"):
         remove(tmp_path / "banks", found, 0)
     assert names(tmp_path / "banks") == "a"
 
@@ -150,14 +151,14 @@ def test_unfinished_files_go_after_an_hour(root: Path) -> None:
 
 def test_pruning_asks_first(root: Path) -> None:
     words = ["bank", "prune", str(root.parent)]
-    said_no = CliRunner().invoke(polartune.app, words, input="n\n", env={"COLUMNS": "80"})
+    said_no = CliRunner().invoke(app, words, input="n\n", env={"COLUMNS": "80"})
     assert "Remove 2 banks and 0 unfinished files, 1.50 MB?" in said_no.stdout
     assert "Nothing was removed" in said_no.stdout
     assert names(root) == "abc"
-    said_yes = CliRunner().invoke(polartune.app, [*words, "--yes"])
+    said_yes = CliRunner().invoke(app, [*words, "--yes"])
     assert "Freed 1.50 MB" in said_yes.stdout
     assert names(root) == "a"
-    nothing = CliRunner().invoke(polartune.app, words)
+    nothing = CliRunner().invoke(app, words)
     assert "no bank is unused for 30 days" in nothing.stdout
 
 
@@ -166,11 +167,11 @@ def test_leftovers_alone_need_no_table(root: Path) -> None:
     old.write_bytes(b"x")
     age(old, 2 * HOUR)
     words = ["bank", "prune", str(root), "--unused-for", "400", "--yes"]
-    shown = CliRunner().invoke(polartune.app, words).stdout
+    shown = CliRunner().invoke(app, words).stdout
     assert shown == "Freed 0.00 MB.\n"
     assert not old.exists()
 
 
 def test_the_list_ends_with_a_sum(root: Path) -> None:
-    shown = CliRunner().invoke(polartune.app, ["bank", "list", str(root)]).stdout
+    shown = CliRunner().invoke(app, ["bank", "list", str(root)]).stdout
     assert "3 banks, 2.50 MB" in shown

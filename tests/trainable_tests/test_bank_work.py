@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from cohort import images
+from cohort.reading import images
 from spaces.bank_files import ABOUT, read_banks
 from spaces.parameters import Configuration
 from trainable import bank

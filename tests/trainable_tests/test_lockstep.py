@@ -233,7 +233,7 @@ def test_a_random_trunk_is_calibrated_on_phantoms_once(make_run, monkeypatch):
     random = {"network.backbone": "resnet18", "network.weights": "random"}
     report = curve(opened(make_run("first", **random)), epochs=1)[0]
     open_problem.cache_clear()
-    monkeypatch.setattr("cohort.phantom.calibration_maps", None)
+    monkeypatch.setattr("cohort.drawing.phantom.calibration_maps", None)
     again = curve(opened(make_run("second", **random)), epochs=1)[0]
     assert same(report, again)
 

@@ -1,0 +1,1 @@
+"""What the chosen model is worth: freeze everything, open the test set once, measure, compare."""

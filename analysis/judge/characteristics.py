@@ -1,0 +1,111 @@
+"""Which characteristics of patients stand in the cohort tables, and between which groups."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from analysis.statistics.cohort_tables import compare_groups
+from cohort.patients import Patients
+from cohort.reading.cell_values import derive_target
+from cohort.segments import segment_columns
+from spaces.study import Study
+
+NEGATIVE, POSITIVE = "negative", "positive"
+DEVELOPMENT, TEST = "development", "test"
+OF_SEGMENTS = ", mean of 17 segments"
+
+
+def compare_classes(study: Study, development: Patients) -> dict[str, Any]:
+    """Return what tells labelled development patients of the two classes of the target apart.
+
+    Returns:
+        ``n`` by group, ``unlabelled`` patients, who are left out, and ``rows``: ``Characteristic``
+        as plain data.
+    """
+    known = np.isfinite(development.target)
+    table = characteristics_of(study, development).drop(columns=study.cohort.target)
+    is_positive = development.target[known] == 1
+    compared = _as_data(table[known], is_positive, (NEGATIVE, POSITIVE))
+    return compared | {"unlabelled": int((~known).sum())}
+
+
+def compare_sets(study: Study, development: Patients, test: Patients) -> dict[str, Any]:
+    """Return how development and test patients differ: ``n`` by group and ``rows``.
+
+    Only for who may see test patients; what is returned are summaries of all of them.
+    """
+    parts = [characteristics_of(study, patients) for patients in (development, test)]
+    is_test = np.arange(len(development) + len(test)) >= len(development)
+    return _as_data(pd.concat(parts, ignore_index=True), is_test, (DEVELOPMENT, TEST))
+
+
+def characteristics_of(study: Study, patients: Patients) -> pd.DataFrame:
+    """Return what is known of patients as columns of numbers, nan where missing.
+
+    In this order: the target, the other targets that the study file can derive, every further
+    column of numbers, and of each 17 segment columns their mean (over those that are known).
+    """
+    segments = _segment_values(study, patients)
+    columns = {study.cohort.target: patients.target}
+    for name, rule in study.cohort.derive.items():
+        if rule.columns in segments and name not in patients.covariates:
+            columns.setdefault(name, derive_target(segments[rule.columns], rule))
+    in_segments = {name for prefix in segments for name in segment_columns(prefix)}
+    for column, values in patients.covariates.items():
+        if str(column) not in in_segments and is_numeric_dtype(values):
+            columns.setdefault(str(column), values.to_numpy(dtype=np.float64))
+    for prefix, its in segments.items():
+        columns[mean_name(prefix)] = _mean_of_known(its)
+    return pd.DataFrame(columns)
+
+
+def mean_name(prefix: str) -> str:
+    """Return how the mean of the 17 columns of a prefix is called."""
+    return prefix + OF_SEGMENTS
+
+
+def words_of(patients: Patients) -> list[str]:
+    """Return the columns that hold words; they may say who somebody is, and are not shown."""
+    return [str(name) for name, its in patients.covariates.items() if not is_numeric_dtype(its)]
+
+
+def _segment_values(study: Study, patients: Patients) -> dict[str, np.ndarray]:
+    """Return (n, 17) by prefix, wherever the patients carry 17 columns of one."""
+    found: dict[str, np.ndarray] = {}
+    names = list(map(str, patients.covariates.columns))
+    for prefix in _prefixes(names):
+        its = patients.covariates[segment_columns(prefix)]
+        if all(is_numeric_dtype(kind) for kind in its.dtypes):
+            found[prefix] = its.to_numpy(dtype=np.float64)
+    for name, values in patients.baseline_segments.items():
+        found[study.cohort.baseline_segments[name]] = values
+    if study.cohort.segments is not None and patients.segments is not None:
+        found[study.cohort.segments] = patients.segments
+    return dict(sorted(found.items()))
+
+
+def _prefixes(names: Sequence[str]) -> list[str]:
+    firsts = [match[1] for name in names if (match := re.fullmatch(r"(.+)_01", name))]
+    return [prefix for prefix in firsts if {*segment_columns(prefix)} <= {*names}]
+
+
+def _mean_of_known(values: np.ndarray) -> np.ndarray:
+    known = np.isfinite(values)
+    counts = known.sum(axis=1)
+    sums = np.where(known, values, 0.0).sum(axis=1)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def _as_data(table: pd.DataFrame, is_second: np.ndarray, groups: tuple[str, str]) -> dict[str, Any]:
+    rows = compare_groups(table, is_second, groups)
+    sizes: Mapping[str, int] = dict(
+        zip(groups, (int((~is_second).sum()), int(is_second.sum())), strict=True)
+    )
+    return {"n": sizes, "rows": [asdict(row) for row in rows]}

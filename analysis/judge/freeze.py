@@ -1,0 +1,186 @@
+"""Everything that is fixed before the sealed outcomes are opened, and its list of digests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis.choose.choice import BEST
+from analysis.choose.export import advise_another
+from analysis.judge.baselines import fit_baselines
+from analysis.judge.optimism import BOOTSTRAPS, corrected_score, read_scores
+from analysis.statistics.bootstrap import auc_of
+from analysis.statistics.metrics import HALF, YOUDEN, log_odds_of, probability_of, youden_threshold
+from cohort.segments import segment_columns
+from cohort.table import Cohort
+from spaces.errors import InputError, RefusedError
+from spaces.run_files import (
+    RunFiles,
+    check_format,
+    read_json,
+    read_out_of_fold,
+    replacing,
+    sha256_of,
+    write_json,
+)
+from spaces.study import Study
+from spaces.trial_log import WINDOW, read_trials
+
+SEGMENT_COLUMNS = segment_columns("segment")
+BASELINES = "baselines.json"
+
+
+def freeze(
+    run: RunFiles, study: Study, cohort: Cohort, images: Mapping[str, Sequence[Path]]
+) -> dict[str, Any]:
+    """Write baselines, thresholds, test predictions and frozen.json; return the latter's content.
+
+    What is there already and still belongs to the same model is kept, so that freezing again
+    changes no byte. No outcome of a test patient is within reach here.
+
+    Args:
+        run: the run directory, with best.json and model/.
+        study: the study as run.
+        cohort: its development patients and split.
+        images: the test patients' polar maps by input, in the order of ``cohort.split.test``.
+
+    Returns:
+        ``files`` (sha256 by path in the run), ``thresholds``, ``development``,
+        ``evaluation`` (its settings), ``test_patients``.
+
+    Raises:
+        InputError: nothing was selected or retrained yet.
+        RefusedError: a test prediction is not finite.
+    """
+    best = read_json(run.best, "best")
+    if not (run.model / "model.json").exists():
+        raise InputError(str(run.model / "model.json"), "there is no model", "Retrain first")
+    sources = _sources(run, best)
+    development = cohort.development
+    baselines = fit_baselines(
+        development.baseline_segments, study.cohort.inputs, development.target, cohort.split.folds
+    )
+    write_json(run.test / BASELINES, "baselines", baselines)
+    if not _are_predicted(run, sources):
+        _predict(run, cohort.split.test, images)
+    _check_finite(run)
+    logits = read_out_of_fold(run.out_of_fold_of(best["trial"]), best["oof_sha256"])
+    described = _describe_development(run, study, cohort, best, logits[best["epochs"] - 1])
+    results = (run.test / BASELINES, run.predictions)
+    content = {
+        "files": sources | {_name(run, path): sha256_of(path) for path in results},
+        "thresholds": {HALF: 0.5, YOUDEN: described.pop(YOUDEN)},
+        "development": described,
+        "evaluation": {"seed": study.seed, **study.evaluation.model_dump()},
+        "test_patients": len(cohort.split.test),
+    }
+    write_json(run.frozen, "frozen", content)
+    return content
+
+
+def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the frozen test logits (n, 2) and segment values (n, 17) or None.
+
+    Raises:
+        RefusedError: another version wrote the file.
+    """
+    table = pq.read_table(path)
+    metadata = table.schema.metadata or {}
+    check_format(path, metadata.get(b"format", b"").decode(), "predictions")
+    frame = table.to_pandas()
+    logits = frame[["logit_negative", "logit_positive"]].to_numpy(dtype=np.float32)
+    if SEGMENT_COLUMNS[0] not in frame:
+        return logits, None
+    return logits, frame[SEGMENT_COLUMNS].to_numpy(dtype=np.float32)
+
+
+def _sources(run: RunFiles, best: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digests of the choice, its out-of-fold logits and every model file.
+
+    best.json stands for best.yaml, which also says how many slots were free.
+    """
+    models = sorted(path for path in run.model.rglob("*") if path.is_file())
+    paths = [run.best, run.out_of_fold_of(best["trial"]), *models]
+    return {_name(run, path): sha256_of(path) for path in paths}
+
+
+def _name(run: RunFiles, path: Path) -> str:
+    return path.relative_to(run.root).as_posix()
+
+
+def _are_predicted(run: RunFiles, sources: Mapping[str, str]) -> bool:
+    """Whether the predictions on disk are those that these sources were frozen with."""
+    if not (run.frozen.exists() and run.predictions.exists()):
+        return False
+    files = read_json(run.frozen, "frozen")["files"]
+    now = {**sources, _name(run, run.predictions): sha256_of(run.predictions)}
+    return all(files.get(name) == digest for name, digest in now.items())
+
+
+def _predict(run: RunFiles, patients: Sequence[str], images: Mapping[str, Sequence[Path]]) -> None:
+    """Write the model's test predictions; patients appear under their keyed hashes only."""
+    from trainable.model import load_model
+
+    prediction = load_model(run.model).predict(images)
+    columns: dict[str, Any] = {
+        "patient": list(patients),
+        "logit_negative": prediction.logits[:, 0],
+        "logit_positive": prediction.logits[:, 1],
+        "probability": probability_of(log_odds_of(prediction.logits)),
+    }
+    if prediction.segments is not None:
+        columns |= dict(zip(SEGMENT_COLUMNS, prediction.segments.T, strict=True))
+    table = pa.table(columns).replace_schema_metadata({"format": "polartune/predictions/1"})
+    with replacing(run.predictions) as partial:
+        pq.write_table(table, partial)
+
+
+def _check_finite(run: RunFiles) -> None:
+    """Refuse predictions that nothing can be measured on, while the test set is still sealed."""
+    logits, segments = read_predictions(run.predictions)
+    outputs = logits if segments is None else np.concatenate([logits, segments], axis=1)
+    broken = int((~np.isfinite(outputs)).any(axis=1).sum())
+    if broken:
+        raise RefusedError(
+            str(run.predictions),
+            f"{broken} of {len(outputs)} test predictions are not finite: the model diverged",
+            advise_another(run),
+        )
+
+
+def _describe_development(
+    run: RunFiles, study: Study, cohort: Cohort, best: Mapping[str, Any], logits: np.ndarray
+) -> dict[str, Any]:
+    """Return the cross-validated score, its bias-corrected value and the Youden threshold.
+
+    The correction is that of taking the highest score; any other choice has none (null).
+    """
+    target, folds = cohort.development.target, cohort.split.folds
+    known = np.isfinite(target)
+    positive, log_odds = target[known] == 1, log_odds_of(logits)[known]
+    is_maximum = not study.is_fixed and best["primary"] == BEST
+    corrected = float("nan")
+    if is_maximum:
+        corrected = corrected_score(
+            read_scores(run, read_trials(run.trials), known),
+            positive,
+            folds[known],
+            window=min(WINDOW, study.training.epochs),
+            generator=np.random.default_rng(study.seed),
+        )
+    return {
+        "n": len(positive),
+        "positives": int(positive.sum()),
+        "missing": int((~known).sum()),
+        "score": best["score"],
+        "score_sd": best["score_sd"],
+        "bias_corrected_score": corrected if np.isfinite(corrected) else None,
+        "bootstraps": BOOTSTRAPS if is_maximum else 0,
+        "pooled_auc": auc_of(positive, log_odds),
+        YOUDEN: youden_threshold(positive, probability_of(log_odds)),
+    }

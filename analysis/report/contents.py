@@ -1,0 +1,211 @@
+"""The judged part of the report: figures, tables and sentences of what the model is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from analysis.judge.answer import SPACE
+from analysis.judge.calls import call_rows, describe_thresholds, side_by_side
+from analysis.judge.coverage import coverage_sentence
+from analysis.judge.judgement import (
+    OutOfFold,
+    Row,
+    auc_rows,
+    classifiers_of,
+    difference_rows,
+    frame_of,
+    judge_out_of_fold,
+)
+from analysis.report.belief import Belief, weigh
+from analysis.report.cohort_panel import CohortPanel, show_patients
+from analysis.report.drawing import Figure
+from analysis.report.findings import Findings
+from analysis.report.flow_figure import Flow
+from analysis.report.panels import (
+    METHODS,
+    read_chosen,
+    show_aucs,
+    show_calibration,
+    show_differences,
+    show_flow,
+    show_headline,
+    show_roc,
+    show_segments,
+    table_of,
+)
+from analysis.report.reference_panel import ReferencePanel, show_references
+from analysis.report.segment_panel import SegmentPanel, show_segment_panel
+from analysis.statistics.bootstrap import LOGIT_DELONG, PERCENTILE
+from analysis.statistics.metrics import HALF, YOUDEN
+from cohort.table import Cohort
+from spaces.run_files import RunFiles
+
+THRESHOLD_NAMES = {HALF: "one half", YOUDEN: "out-of-fold Youden"}
+
+
+@dataclass(frozen=True)
+class Calls:
+    """The calls of one classifier at one threshold.
+
+    Attributes:
+        classifier: whose.
+        threshold: probability from which a patient is called positive.
+        kind: how the threshold was fixed.
+        rows: every proportion.
+    """
+
+    classifier: str
+    threshold: float
+    kind: str
+    rows: Sequence[Row]
+
+
+@dataclass
+class Contents:
+    """What the report shows of the judgement; empty where a step has not been done.
+
+    Attributes:
+        figures: by name.
+        patients: who they are.
+        aucs: every AUC.
+        differences: the model against the regressions.
+        calls: at each threshold.
+        pairs: (what, out-of-fold, test).
+        coverage: (method, sentence).
+        transfers: how the thresholds did on the test set, as sentences.
+        belief: of the first page; None before the test set was opened.
+        segments: the second task.
+        references: what is asked first in every search, beside the winner.
+    """
+
+    figures: dict[str, Figure] = field(default_factory=dict)
+    patients: CohortPanel = field(default_factory=CohortPanel)
+    aucs: list[Row] = field(default_factory=list)
+    differences: list[Row] = field(default_factory=list)
+    calls: list[Calls] = field(default_factory=list)
+    pairs: list[tuple[str, Row | None, Row | None]] = field(default_factory=list)
+    coverage: list[tuple[str, str]] = field(default_factory=list)
+    transfers: list[str] = field(default_factory=list)
+    belief: Belief | None = None
+    segments: SegmentPanel = field(default_factory=SegmentPanel)
+    references: ReferencePanel = field(default_factory=ReferencePanel)
+
+
+def describe(run: RunFiles, cohort: Cohort, found: Findings) -> Contents:
+    """Return the judged part of the report and write its tables beside it."""
+    contents = Contents()
+    confidence = found.study.evaluation.confidence
+    level = f"{100 * confidence:g}{SPACE}%"
+    contents.figures["flow"] = show_flow(run, flow_of(cohort, found))
+    contents.patients = show_patients(run, cohort, found)
+    if found.best is None:
+        return contents
+    chosen = read_chosen(run, cohort, found.best)
+    development = judge_out_of_fold(*chosen, confidence)
+    calibration_figure, calibration = show_calibration(run, found.study, chosen)
+    contents.figures["calibration"] = calibration_figure
+    contents.references = show_references(run, cohort, found)
+    contents.segments = show_segment_panel(run, cohort, found)
+    contents.figures |= contents.segments.figures
+    metrics = found.metrics
+    contents.aucs = auc_rows(metrics, development)
+    contents.figures["aucs"] = show_aucs(run, contents.aucs, level)
+    if metrics is None:
+        return contents
+    contents.figures["headline"] = show_headline(metrics)
+    contents.figures["roc"] = show_roc(run, metrics, development, chosen)
+    segments = show_segments(run, metrics)
+    if segments is not None:
+        contents.figures["segments"] = segments
+    contents.differences = difference_rows(metrics, found.best, found.baselines, confidence)
+    if contents.differences:
+        contents.figures["differences"] = show_differences(run, contents.differences, level)
+    contents.calls = _calls(run, metrics)
+    contents.pairs = _pairs(run, metrics, development)
+    contents.coverage = _coverage(metrics)
+    contents.transfers = describe_thresholds(metrics, development)
+    contents.belief = weigh(metrics, development, contents.differences, calibration, found.doubts())
+    return contents
+
+
+def flow_of(cohort: Cohort, found: Findings) -> Flow:
+    """Return how many patients there are at each step, labels and classes included."""
+    flow, metrics = cohort.flow, found.metrics
+    excluded = flow.get("excluded", {})
+    counts = {name: int(n) for name, n in flow.items() if not isinstance(n, Mapping)}
+    target = cohort.development.target
+    development = [f"{counts['development']} development"]
+    development.append(f"{int((target == 1).sum())} positive, {int((target == 0).sum())} negative")
+    if counts["missing_target"]:
+        development.append(f"{counts['missing_target']} without a label")
+    development.append(f"{found.study.cohort.split.folds} folds")
+    test = [f"{counts['test']} test"]
+    if metrics is None:
+        test.append("sealed, not opened by this run")
+    else:
+        test.append(
+            f"{metrics['positives']} positive, {metrics['n'] - metrics['positives']} negative"
+        )
+        if metrics["missing"]:
+            test.append(f"{metrics['missing']} without a label")
+    return Flow(
+        collected=counts["collected"],
+        excluded=dict(excluded) if isinstance(excluded, Mapping) else {},
+        included=counts["included"],
+        development=development,
+        test=test,
+    )
+
+
+def _calls(run: RunFiles, metrics: Mapping[str, Any]) -> list[Calls]:
+    """Return the model's and the primary regression's calls at both thresholds."""
+    found = [
+        Calls(
+            name,
+            described["thresholds"][key]["threshold"],
+            kind,
+            call_rows(described, key, metrics["confidence"]),
+        )
+        for name, described in classifiers_of(metrics)
+        for key, kind in THRESHOLD_NAMES.items()
+    ]
+    shown = 2 * len(THRESHOLD_NAMES)  # the unpenalised regression stands in the table only
+    records = [
+        {"classifier": calls.classifier, "threshold": calls.threshold, "kind": calls.kind} | record
+        for calls in found
+        for row in calls.rows
+        for record in row.records()
+    ]
+    table_of(run, "calls", frame_of(records))
+    return found[:shown]
+
+
+def _pairs(
+    run: RunFiles, metrics: Mapping[str, Any], development: OutOfFold
+) -> list[tuple[str, Row | None, Row | None]]:
+    pairs = side_by_side(metrics, development, metrics["confidence"])
+    records = [
+        {"quantity": what} | record
+        for what, *rows in pairs
+        for row in rows
+        if row is not None
+        for record in row.records()
+    ]
+    table_of(run, "out_of_fold_and_test", frame_of(records))
+    return pairs
+
+
+def _coverage(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what simulations say of the intervals of the model's AUC, by method."""
+    n, auc = metrics["n"], metrics["model"]["auc"]["estimate"]
+    sentences = {
+        METHODS[method]: coverage_sentence(
+            n, metrics["positives"] / n, auc, method=method, confidence=metrics["confidence"]
+        )
+        for method in (LOGIT_DELONG, PERCENTILE)
+    }
+    if len(set(sentences.values())) == 1:
+        return [("all methods", next(iter(sentences.values())))]
+    return list(sentences.items())

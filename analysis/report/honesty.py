@@ -1,0 +1,177 @@
+"""What stands behind the result: looks at the test set, optimism, replay, seeds, unknowns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from analysis.choose.choice import BEST
+from analysis.judge.answer import number, why_exploratory
+from spaces.study import Study
+
+
+class Opened(Protocol):
+    """One line of the ledger of openings."""
+
+    @property
+    def when(self) -> str:
+        """ISO 8601, UTC."""
+
+    @property
+    def run(self) -> str:
+        """Which run read the outcomes."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One line of the honesty box.
+
+    Attributes:
+        question: what a reviewer asks.
+        answer: in words and numbers.
+        origin: the file that says so.
+    """
+
+    question: str
+    answer: str
+    origin: str
+
+
+def own_up(
+    study: Study,
+    best: Mapping[str, Any] | None,
+    model: Mapping[str, Any] | None,
+    metrics: Mapping[str, Any] | None,
+    *,
+    openings: Sequence[Opened],
+    elsewhere: Sequence[Opened],
+) -> list[Statement]:
+    """Return every statement of the honesty box, in the order in which it is read."""
+    found = [_say_openings(openings, elsewhere)]
+    if metrics:
+        found.append(_say_status(metrics))
+        found.append(_say_optimism(study, best, metrics))
+    if study.transfer is not None:
+        found.append(_say_transfer(study))
+    if model:
+        found.append(_say_replay(model))
+    found.append(_say_seeds(study))
+    found += [
+        Statement(
+            "What do the intervals cover?",
+            "The sampling of patients only: not that of folds, seeds or configurations, nor of "
+            "another set of development patients.",
+            "methods",
+        ),
+        _say_comparisons(metrics),
+        Statement(
+            "Where does it hold?",
+            "One cohort, split within itself, to be read as a single centre: no external "
+            "validation. Another centre, scanner, tracer or colour scale (here: "
+            f"{study.cohort.colour_scale}) may give other results, and another prevalence other "
+            "predictive values.",
+            "study.yaml",
+        ),
+        Statement("What is it for?", "Research only; no medical device.", "README"),
+    ]
+    return found
+
+
+def _say_comparisons(metrics: Mapping[str, Any] | None) -> Statement:
+    beside = ""
+    if metrics is None or metrics["differences"]:
+        beside = ", beside logistic regression with an L2 penalty"
+    said = (
+        f"One number was named beforehand: the test AUC{beside}. Everything else describes; no "
+        "interval is corrected for how many there are."
+    )
+    return Statement("How many comparisons?", said, "methods")
+
+
+def _say_openings(here: Sequence[Opened], elsewhere: Sequence[Opened]) -> Statement:
+    if not here:
+        said = "Nobody has opened this test set."
+    else:
+        times = "once" if len(here) == 1 else f"{len(here)} times"
+        said = f"{times.capitalize()}, last by {here[-1].run} ({moment(here[-1].when)})."
+    if elsewhere:
+        count = len(elsewhere)
+        times = "1 time" if count == 1 else f"{count} times"
+        said += (
+            f" Outcomes of this cohort were opened under other splits too: {times}, last by "
+            f"{elsewhere[-1].run} ({moment(elsewhere[-1].when)})."
+        )
+    return Statement("How often was the test set opened?", said, "ledger beside the cohort")
+
+
+def moment(when: str) -> str:
+    """Return an ISO 8601 time as printed."""
+    return when.replace("T", " ").replace("+00:00", " UTC")
+
+
+def _say_status(metrics: Mapping[str, Any]) -> Statement:
+    why = why_exploratory(metrics)
+    regressions = "regressions " if metrics["differences"] else ""
+    said = (
+        f"Exploratory: {why}. Whoever chose may have known outcomes."
+        if why
+        else f"The first opening: model, thresholds, {regressions}and test predictions were frozen "
+        "before the outcomes were joined. The digests prove what was frozen, not who knew what."
+    )
+    return Statement("Is it exploratory?", said, "test/frozen.json, test/metrics.json")
+
+
+def _say_optimism(
+    study: Study, best: Mapping[str, Any] | None, metrics: Mapping[str, Any]
+) -> Statement:
+    development = metrics["development"]
+    corrected, n = development["bias_corrected_score"], development["n"]
+    score = f"{number(development['score'], 3)} (SD over folds {number(development['score_sd'], 3)}"
+    score += f"; development n = {n}, {development['positives']} positive)"
+    if corrected is not None:
+        said = (
+            f"The best of many scores flatters: {score}. Bias-corrected over all trials and epochs "
+            f"(bootstrap bias-corrected cross-validation, {development['bootstraps']} resamples) "
+            f"it is {number(corrected, 3)}."
+        )
+    elif study.is_fixed:
+        said = f"Nothing was searched in this run, so the score is not corrected: {score}."
+        if study.evidence:
+            said += " The configuration came from a search, whose luck stays in it."
+    elif best and best["primary"] != BEST:
+        said = f"The score of the one-standard-error rule is not corrected: {score}."
+    else:
+        said = f"The score could not be corrected: {score}."
+    return Statement("Is the search's score optimistic?", said, "test/frozen.json")
+
+
+def _say_transfer(study: Study) -> Statement:
+    assert study.transfer is not None
+    return Statement(
+        "Does it start from another run?",
+        f"Yes: fold k starts from fold model k of {study.transfer.run}, with new logits. That "
+        "run's configuration was selected on all development folds, and so was this one's: the "
+        "out-of-fold scores may be flattered by both choices. The test set took part in neither.",
+        "study.yaml, model/model.json",
+    )
+
+
+def _say_replay(model: Mapping[str, Any]) -> Statement:
+    replay = model["replay"]
+    said = (
+        "The fold models were trained again and gave the predictions of the search to the last bit."
+        if replay["bit_equal"]
+        else "The fold models were trained again and differ from the search by up to "
+        f"{replay['largest_difference']:.2g} (logits)."
+    )
+    return Statement("Can it be repeated?", said, "model/model.json")
+
+
+def _say_seeds(study: Study) -> Statement:
+    said = (
+        f"Study {study.seed}, split {study.cohort.split.seed}, augmentation "
+        f"{study.augmentation.view_seed}: one of each. How much results vary between seeds was not "
+        "measured."
+    )
+    return Statement("Which seeds?", said, "study.yaml")

@@ -1,0 +1,233 @@
+"""The command line: what each command is called, takes and says."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from polartune import data_commands
+from polartune.steps import continued, placed, retrain, run, search
+from spaces import errors
+from spaces.errors import InputError, RefusedError
+
+HELP = """
+From cardiac polar maps and a table of labels to a test result with its interval.
+
+[bold]polartune init cohort.csv[/] drafts a study file, [bold]polartune check study.yaml[/] says \
+what it would cost, [bold]polartune run study.yaml[/] does everything: a search over the loss \
+weight, learning rate, weight decay and augmentation, each trial a full cross-validation; the \
+best configuration retrained; its test AUC with bootstrapped interval; a report.
+
+Every scientific setting stands in the study file; no flag changes one. A run directory holds \
+everything a run wrote, and running a study again continues it.
+"""
+EPILOG = f"""
+[bold]Examples[/]
+  polartune phantom cohorts/phantom && polartune run studies/demo.yaml
+  polartune run study.yaml --address auto   [dim]on a Ray cluster[/]
+  polartune run runs/demo/best.yaml         [dim]without searching[/]
+
+[bold]Exit codes[/]
+  {errors.DONE:>3}  done
+  {errors.BAD_INPUT:>3}  bad input: a study, cohort, image or option breaks a rule
+  {errors.SOME_TRIALS_FAILED:>3}  done, but some trials failed
+  {errors.NO_COMPLETE_TRIAL:>3}  no trial was completed, so nothing can be chosen
+  {errors.REFUSED:>3}  refused: the run is in use or another study's, or a file exists already
+  {errors.INTERRUPTED:>3}  interrupted ({errors.TERMINATED}: terminated); run it again to continue
+"""
+app = typer.Typer(
+    help=HELP,
+    epilog=EPILOG,
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(data_commands.imports, name="import", rich_help_panel="Cohorts")
+app.add_typer(data_commands.banks, name="bank", rich_help_panel="Look")
+
+ASK, RUN, STEPS, LOOK, COHORTS = "Prepare", "Run", "Single steps of a run", "Look", "Cohorts"
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (YAML).")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory: runs/NAME.")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="A running Ray cluster: auto or HOST:PORT. Default: an own, local Ray."),
+]
+
+
+@app.command("init", rich_help_panel=ASK)
+def init_command(
+    cohort: Annotated[Path, typer.Argument(metavar="COHORT", help="Your cohort table (CSV).")],
+) -> None:
+    """Draft a commented [bold]study.yaml[/] beside your cohort table.
+
+    Looks for columns of images, of segments (prefix_01 to prefix_17) and of 0
+    and 1, and names in the draft what it found. An existing study.yaml is never
+    overwritten. Beside it comes study.schema.json, for editors.
+    """
+    from cohort.draft import draft_study
+    from spaces.run_files import write_text
+    from spaces.schema import SCHEMA_FILE, study_schema
+
+    target = cohort.parent / "study.yaml"
+    if target.exists():
+        raise RefusedError(str(target), "exists already", "Move it away first")
+    write_text(target, draft_study(cohort))
+    write_text(cohort.parent / SCHEMA_FILE, study_schema())
+    advice = f"Wrote {target}. Read it, then: polartune check {shlex.quote(str(target))}"
+    Console().print(advice, soft_wrap=True, highlight=False)
+
+
+@app.command("check", rich_help_panel=ASK)
+def check_command(study: StudyFile) -> None:
+    """Validate a study and its cohort; say what would run and what it would cost.
+
+    Shows patients per fold and class, the size of the search, time, memory and
+    disk, and how wide the test AUC's interval will be. Changes nothing. Weights
+    that are neither here nor in a file are downloaded by torchvision.
+    """
+    from analysis.show.forecast import forecast, show_forecast, show_patients
+    from cohort.table import read_cohort
+    from spaces.study import read_study
+
+    content = read_study(study)
+    cohort = read_cohort(content, study.parent)
+    console = Console()
+    show_patients(content, cohort, console)  # before the weights, which may not be had
+    show_forecast(content, forecast(content, cohort, study.parent), console)
+
+
+@app.command("schema", rich_help_panel=ASK)
+def schema_command() -> None:
+    """Print the JSON schema of study files: every key, what it means, which values it takes.
+
+    An editor for YAML completes and checks a study whose first line names it.
+    """
+    from spaces.schema import study_schema
+
+    sys.stdout.write(study_schema())
+
+
+@app.command("run", rich_help_panel=RUN)
+def run_command(
+    study: StudyFile,
+    out: Annotated[Path, typer.Option(help="Folder of run directories.")] = Path("runs"),
+    address: Address = None,
+) -> None:
+    """Do everything: search, select, retrain, evaluate, report.
+
+    Running the same study again continues an interrupted run.
+    """
+    from analysis.show.result import show_result
+
+    console = Console()
+    result = run(study, out=out, address=address, console=console)
+    show_result(result, console)
+    if result.failed_trials:
+        raise typer.Exit(errors.SOME_TRIALS_FAILED)
+
+
+@app.command("search", rich_help_panel=STEPS)
+def search_command(folder: RunFolder, address: Address = None) -> None:
+    """Fill the feature bank and try the configurations that are still to be tried."""
+    with continued(folder) as (files, _), placed(files.study, address) as place:
+        search(files, place, Console())
+
+
+@app.command("select", rich_help_panel=STEPS)
+def select_command(folder: RunFolder) -> None:
+    """Choose the configuration: write best.yaml, best/1..5.yaml and best.json."""
+    from analysis.choose.select import select
+
+    with continued(folder) as (files, _):
+        select(files)
+    Console().print(f"Wrote {files.best_study}")
+
+
+@app.command("retrain", rich_help_panel=STEPS)
+def retrain_command(folder: RunFolder, address: Address = None) -> None:
+    """Train the chosen configuration again: each fold (replay check), then all of development."""
+    with continued(folder) as (files, _), placed(files.study, address) as place:
+        retrain(files, place, Console())
+
+
+@app.command("evaluate", rich_help_panel=STEPS)
+def evaluate_command(folder: RunFolder) -> None:
+    """Freeze the model, then open the sealed test set and measure. Each opening is recorded."""
+    from analysis.judge.evaluate import evaluate
+
+    with continued(folder) as (files, cohort):
+        Console().print(evaluate(files, cohort).sentence)
+
+
+@app.command("report", rich_help_panel=STEPS)
+def report_command(folder: RunFolder) -> None:
+    """Write report.html, one file that needs nothing else."""
+    from analysis.report.page import write_report
+
+    with continued(folder) as (files, cohort):
+        Console().print(f"Wrote {write_report(files, cohort)}")
+
+
+@app.command("status", rich_help_panel=LOOK)
+def status_command(folder: RunFolder) -> None:
+    """Show trials, the best one, which steps are done and where the files are."""
+    from analysis.show.status import show_status
+    from spaces.run_files import RunFiles
+
+    show_status(RunFiles(folder), Console())
+
+
+@app.command("compare", rich_help_panel=LOOK)
+def compare_command(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="Two or more run directories.")
+    ],
+    csv: Annotated[Path | None, typer.Option(help="Also write the table to this file.")] = None,
+) -> None:
+    """Show runs side by side: score, test AUC, paired difference, settings that differ.
+
+    Opens no test set: it shows the test AUC of a run that has one already.
+    """
+    from analysis.show.compare import compare, show_comparison, write_comparison
+
+    runs, differences = compare(folders)
+    show_comparison(runs, differences, Console())
+    if csv is not None:
+        write_comparison(runs, differences, csv)
+        Console().print(f"Wrote {csv}")
+
+
+@app.command("watch", rich_help_panel=LOOK)
+def watch_command(folder: RunFolder) -> None:
+    """Serve TensorBoard for a run, on this computer only (127.0.0.1). Ctrl-C ends it."""
+    from tensorboard import program
+
+    from spaces.run_files import RunFiles
+
+    files = RunFiles(folder)
+    if not files.tensorboard.is_dir():
+        raise InputError(str(files.tensorboard), "does not exist", "Search first")
+    board = program.TensorBoard()
+    board.configure(argv=["", "--logdir", str(files.tensorboard), "--host", "127.0.0.1"])
+    raise typer.Exit(board.main())
+
+
+app.command("phantom", rich_help_panel=COHORTS)(data_commands.phantom_command)
+
+
+@app.callback(invoke_without_command=True)
+def root_command(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    """See ``HELP``."""
+    if version:
+        from spaces.environment import version_of
+
+        typer.echo(f"polartune {version_of('polartune') or 'not installed'}")
+        raise typer.Exit

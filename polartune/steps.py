@@ -1,0 +1,217 @@
+"""The steps of a run in their order, for the command line and for notebooks alike."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from itertools import accumulate
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from spaces.errors import InputError
+
+# Packages with torch, ray or pandas are imported where they are needed: --help must be quick.
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from analysis.show.result import Result
+    from cohort.table import Cohort
+    from search.place import Place
+    from spaces.run_files import RunFiles
+
+LOG = logging.getLogger("polartune")
+
+
+def run(
+    study: str | Path,
+    *,
+    out: str | Path = "runs",
+    address: str | None = None,
+    console: Console | None = None,
+) -> Result:
+    """Run a study from its file to its report, or continue it, and return the result.
+
+    Args:
+        study: the study file.
+        out: folder of run directories; this one is ``out/<name of the study>``.
+        address: a running Ray cluster; None starts an own, local Ray.
+        console: where progress is shown.
+
+    Raises:
+        InputError: study, cohort or weights break a rule; no run directory is left behind.
+        RefusedError: the run is in use, or belongs to another study, cohort or split.
+        NoCompleteTrialError: every trial failed.
+    """
+    from analysis.judge.evaluate import evaluate
+    from analysis.report.page import write_report
+    from analysis.show.result import read_result
+    from spaces.study import read_study
+
+    console = console or Console()
+    console.print("Checking the cohort; the first lines take half a minute.", highlight=False)
+    with begun(Path(study), Path(out)) as (files, cohort):
+        if not (files.model / "model.json").exists():
+            # A run may be continued on other slots than those it began with.
+            with placed(Path(study), address) as place:
+                search(files, place, console, read_study(Path(study)).search.stalled_after)
+                retrain(files, place, console)
+        with step("evaluate", console):
+            LOG.info(evaluate(files, cohort).sentence)
+        with step("report", console):
+            write_report(files, cohort)
+        return read_result(files)
+
+
+@contextmanager
+def begun(study_file: Path, out: Path) -> Iterator[tuple[RunFiles, Cohort]]:
+    """Give a run's files and cohort; begin the run if it is new, refuse if it is another's."""
+    from cohort.enrolment import enrol, record
+    from spaces.bank_files import bank_folder, using_banks
+    from spaces.environment import check_packages
+    from spaces.run_files import RunFiles
+    from spaces.session import driving
+    from spaces.study import read_study
+    from trainable.problem import Problem
+
+    check_packages()
+    study, folder = read_study(study_file), study_file.parent
+    files = RunFiles(out / study.name)
+    cohort = enrol(study, folder, files)
+    if not files.study.exists():
+        # What cannot be had, weights or disk, must fail here, before there is a run directory.
+        problem = Problem(study, cohort, folder, "cpu")
+        problem.check_weights()
+        problem.check_disk()
+    with driving(files), using_banks(bank_folder(study.bank, folder, cohort.folder)):
+        _warn_of_changes(record(files, study, folder, cohort))
+        for warning in cohort.warnings:
+            LOG.warning(warning)
+        yield files, cohort
+
+
+@contextmanager
+def continued(folder: Path) -> Iterator[tuple[RunFiles, Cohort]]:
+    """Give the files and the cohort of a run that has begun."""
+    from cohort.enrolment import record, reopen
+    from spaces.bank_files import bank_folder, using_banks
+    from spaces.run_files import RunFiles
+    from spaces.session import driving
+    from spaces.study import read_study
+
+    files = RunFiles(folder)
+    if not files.study.exists():
+        raise InputError(str(folder), "is no run directory", "Give the folder with study.yaml")
+    cohort, study = reopen(files), read_study(files.study)
+    with driving(files), using_banks(bank_folder(study.bank, folder, cohort.folder)):
+        _warn_of_changes(record(files, study, folder, cohort))
+        yield files, cohort
+
+
+@contextmanager
+def placed(study_file: Path, address: str | None) -> Iterator[Place]:
+    """Give the place that a study asks for."""
+    from search.place import connected
+    from spaces.study import read_study
+
+    # Ray's start is mostly waiting, and what comes next takes seconds to import.
+    Thread(target=_import_ahead).start()
+    with connected(read_study(study_file).resources, address=address) as place:
+        yield place
+
+
+def search(
+    files: RunFiles, place: Place, console: Console, stalled_after: float | None = None
+) -> None:
+    """Fill the feature bank, then run every trial that has not ended."""
+    from search.run import search as search_trials
+    from spaces.trial_log import refuse_other_code
+
+    refuse_other_code(files.trials)
+    LOG.info(
+        "%d slots on %s: %d CPUs, %g GPUs each", place.slots, place.device, place.cpus, place.gpus
+    )
+    with step("bank", console):
+        fill_bank(files, place, console)
+    with step("search", console):
+        search_trials(files, place, console=console, stalled_after=stalled_after)
+
+
+def fill_bank(files: RunFiles, place: Place, console: Console) -> None:
+    """Compute the parts of the feature bank that are missing, on all slots."""
+    from trainable.problem import fill_part, missing_parts
+
+    root = str(files.root.resolve())
+    if place.is_own and place.device == "cpu":
+        parts = missing_parts(root, place.device)  # a slot would first start a process
+    else:
+        [parts] = place.run_on_slots(missing_parts, [(root, place.device)])
+    images = list(accumulate(part.images for part in parts))
+    LOG.info(
+        "bank: %d parts to fill, %d images and views", len(parts), sum(p.images for p in parts)
+    )
+    if not images:
+        return
+    with progress_bar(console) as progress:
+        task = progress.add_task("feature bank: images", total=images[-1])
+        place.run_on_slots(
+            fill_part,
+            [(root, place.device, part) for part in parts],
+            progress=lambda done, _: progress.update(task, completed=images[done - 1]),
+        )
+
+
+def retrain(files: RunFiles, place: Place, console: Console) -> None:
+    """Choose the configuration and train its models."""
+    from analysis.choose.retrain import retrain as retrain_models
+    from analysis.choose.select import select
+    from spaces.run_files import RunFiles
+    from spaces.trial_log import refuse_other_code
+
+    refuse_other_code(files.trials)
+    with step("select", console):
+        select(files)
+    with step("retrain", console):
+        # Slots may work in another folder, so they get an absolute path.
+        retrain_models(RunFiles(files.root.resolve()), place.run_on_slots, place.device)
+
+
+@contextmanager
+def step(name: str, console: Console) -> Iterator[None]:
+    """Log that a step begins and what it took; show the seconds."""
+    LOG.info("%s begins", name)
+    start = time.monotonic()
+    yield
+    seconds = time.monotonic() - start
+    LOG.info("%s took %.1f s", name, seconds)
+    console.print(f"{name:<9} {seconds:5.0f} s", highlight=False)
+
+
+def progress_bar(console: Console) -> Progress:
+    """Return a bar with counts and the time remaining, gone when it is done."""
+    from rich import progress
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def _import_ahead() -> None:
+    with suppress(Exception):  # whoever needs it will import it again, and say what is wrong
+        for module in ("trainable.problem", "search.run"):
+            import_module(module)
+
+
+def _warn_of_changes(changed: list[str]) -> None:
+    if changed:
+        LOG.warning("continued with another environment: %s", ", ".join(changed))
