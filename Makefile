@@ -5,6 +5,8 @@ INSTALLED := .venv/.installed
 PHANTOM := cohorts/phantom/cohort.csv
 # Each test process computes on one core, so that results do not depend on the machine's load.
 TEST := OMP_NUM_THREADS=1 RAY_USAGE_STATS_ENABLED=0 $(BIN)/python -m pytest -q
+# Fast tests run in two processes; slow ones, many of which start Ray and kill it, one after another.
+FAST := -m "not slow" -n 2 --dist loadfile
 
 # Benchmarks want a machine that does nothing else; BENCH=--quick only tries them.
 BENCH :=
@@ -42,7 +44,7 @@ demo: $(INSTALLED) $(PHANTOM)
 	$(BIN)/polartune run studies/demo.yaml
 
 test: $(INSTALLED)
-	$(TEST) -m "not slow"
+	$(TEST) $(FAST)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -50,7 +52,8 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 test-all: lint
-	$(TEST)
+	$(TEST) $(FAST)
+	$(TEST) -m slow
 
 # Without OMP_NUM_THREADS: each contestant sets its own threads.
 bench: $(INSTALLED)
