@@ -32,22 +32,23 @@ def relocate(study: Study, folder: Path, root: Path) -> Study:
     return study.with_paths(move)
 
 
-def enrol(study: Study, folder: Path, run: RunFiles) -> Cohort:
+def enrol(study: Study, folder: Path, run: RunFiles, *, verify_images: bool = True) -> Cohort:
     """Return the cohort of a study, with the split of ``run`` if that has begun. Writes no run.
 
     Args:
         study: as its file says.
         folder: the folder of that file.
         run: the directory that the study will run in, or runs in.
+        verify_images: see ``read_cohort``.
 
     Raises:
         InputError: the cohort breaks a rule.
         RefusedError: the directory holds another study, another cohort or another split.
     """
     if not run.study.exists():
-        return read_cohort(study, folder, create_key=True)
+        return read_cohort(study, folder, create_key=True, verify_images=verify_images)
     _refuse_differences(run, read_study(run.study), relocate(study, folder, run.root))
-    return reopen(run)
+    return reopen(run, verify_images=verify_images)
 
 
 def reopen(run: RunFiles, *, verify_images: bool = True) -> Cohort:

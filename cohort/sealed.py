@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,6 +83,43 @@ def open_outcomes(
     _check_unchanged(cohort, path, sha256_of(path) if path.is_file() else "no file")
     _enter(cohort, study, folder, run=run, frozen_sha256=frozen_sha256)
     return _test_patients(cohort, study, folder)
+
+
+def open_outcomes_together(
+    members: Sequence[tuple[Cohort, Study]],
+    folders: Sequence[Path],
+    *,
+    run: str,
+    frozen_sha256: str,
+) -> list[Patients]:
+    """Return the test patients with the outcomes of several studies of one test set: one opening.
+
+    An interrupted evaluation goes on under the opening that stands in the ledger already, as long
+    as nothing that was frozen for it has changed.
+
+    Args:
+        members: each study with its cohort; all of one table and one split.
+        folders: the folder of each study file.
+        run: names them together in the ledger.
+        frozen_sha256: digest of everything that was fixed beforehand, of all of them.
+
+    Raises:
+        RefusedError: they differ in table or split, the table was changed since the cohorts were
+            read (then nothing is entered), or the ledger is damaged.
+    """
+    (cohort, study), folder = members[0], folders[0]
+    path = table_path(study, folder)
+    for other, _ in members:
+        _check_unchanged(other, path, sha256_of(path) if path.is_file() else "no file")
+    if len({other.split.sha256 for other, _ in members}) != 1:
+        raise RefusedError(run, "its studies must share one split", "Begin it anew")
+    last = openings(cohort, study, folder)[-1:]
+    if not any((opening.run, opening.frozen_sha256) == (run, frozen_sha256) for opening in last):
+        _enter(cohort, study, folder, run=run, frozen_sha256=frozen_sha256)
+    return [
+        _test_patients(cohort, study, folder)
+        for (cohort, study), folder in zip(members, folders, strict=True)
+    ]
 
 
 def openings(cohort: Cohort, study: Study, folder: Path) -> list[Opening]:

@@ -85,7 +85,7 @@ def init_command(
 
 @app.command("check", rich_help_panel=ASK)
 def check_command(study: StudyFile) -> None:
-    """Validate a study and its cohort; say what would run and what it would cost.
+    """Validate a study (or a campaign) and its cohort; say what would run and what it would cost.
 
     Shows patients per fold and class, the size of the search, time, memory and
     disk, and how wide the test AUC's interval will be. Changes nothing. Weights
@@ -93,8 +93,14 @@ def check_command(study: StudyFile) -> None:
     """
     from analysis.show.forecast import forecast, show_forecast, show_patients
     from cohort.table import read_cohort
+    from spaces.campaign import is_campaign
     from spaces.study import read_study
 
+    if is_campaign(study):
+        from polartune.campaign import check_campaign
+
+        check_campaign(study, Console())
+        return
     content = read_study(study)
     cohort = read_cohort(content, study.parent)
     console = Console()
@@ -132,10 +138,31 @@ def run_command(
         raise typer.Exit(errors.SOME_TRIALS_FAILED)
 
 
+@app.command("campaign", rich_help_panel=RUN)
+def campaign_command(
+    file: Annotated[Path, typer.Argument(metavar="CAMPAIGN", help="A campaign file (YAML).")],
+    out: Annotated[Path, typer.Option(help="Folder of run directories.")] = Path("runs"),
+    address: Address = None,
+) -> None:
+    """Do everything for many targets and inputs: one split, one look at the test set.
+
+    Running the same campaign again continues an interrupted one.
+    """
+    from analysis.show.campaign import show_campaign
+    from polartune.campaign import run_campaign
+
+    console = Console()
+    plan = run_campaign(file, out=out, address=address, console=console)
+    if show_campaign(plan, console):
+        raise typer.Exit(errors.SOME_TRIALS_FAILED)
+
+
 @app.command("search", rich_help_panel=STEPS)
 def search_command(folder: RunFolder, address: Address = None) -> None:
     """Fill the feature bank and try the configurations that are still to be tried."""
-    with continued(folder) as (files, _), placed(files.study, address) as place:
+    from spaces.study import read_study
+
+    with continued(folder) as (files, _), placed(read_study(files.study), address) as place:
         search(files, place, Console())
 
 
@@ -152,7 +179,9 @@ def select_command(folder: RunFolder) -> None:
 @app.command("retrain", rich_help_panel=STEPS)
 def retrain_command(folder: RunFolder, address: Address = None) -> None:
     """Train the chosen configuration again: each fold (replay check), then all of development."""
-    with continued(folder) as (files, _), placed(files.study, address) as place:
+    from spaces.study import read_study
+
+    with continued(folder) as (files, _), placed(read_study(files.study), address) as place:
         retrain(files, place, Console())
 
 

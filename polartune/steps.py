@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cohort.table import Cohort
     from search.place import Place
     from spaces.run_files import RunFiles
+    from spaces.study import Study
 
 LOG = logging.getLogger("polartune")
 
@@ -58,8 +59,9 @@ def run(
     with begun(Path(study), Path(out)) as (files, cohort):
         if not (files.model / "model.json").exists():
             # A run may be continued on other slots than those it began with.
-            with placed(Path(study), address) as place:
-                search(files, place, console, read_study(Path(study)).search.stalled_after)
+            now = read_study(Path(study))
+            with placed(now, address) as place:
+                search(files, place, console, now.search.stalled_after)
                 retrain(files, place, console)
         with step("evaluate", console):
             LOG.info(evaluate(files, cohort).sentence)
@@ -71,18 +73,29 @@ def run(
 @contextmanager
 def begun(study_file: Path, out: Path) -> Iterator[tuple[RunFiles, Cohort]]:
     """Give a run's files and cohort; begin the run if it is new, refuse if it is another's."""
-    from cohort.enrolment import enrol, record
-    from spaces.bank_files import bank_folder, using_banks
+    from cohort.enrolment import enrol
     from spaces.environment import check_packages
     from spaces.run_files import RunFiles
-    from spaces.session import driving
     from spaces.study import read_study
-    from trainable.problem import Problem
 
     check_packages()
     study, folder = read_study(study_file), study_file.parent
     files = RunFiles(out / study.name)
     cohort = enrol(study, folder, files)
+    with driven(study, folder, files, cohort):
+        for warning in cohort.warnings:
+            LOG.warning(warning)
+        yield files, cohort
+
+
+@contextmanager
+def driven(study: Study, folder: Path, files: RunFiles, cohort: Cohort) -> Iterator[None]:
+    """Hold a run and its banks; begin it if it is new, once it is sure that it can run."""
+    from cohort.enrolment import record
+    from spaces.bank_files import bank_folder, using_banks
+    from spaces.session import driving
+    from trainable.problem import Problem
+
     if not files.study.exists():
         # What cannot be had, weights or disk, must fail here, before there is a run directory.
         problem = Problem(study, cohort, folder, "cpu")
@@ -90,9 +103,7 @@ def begun(study_file: Path, out: Path) -> Iterator[tuple[RunFiles, Cohort]]:
         problem.check_disk()
     with driving(files), using_banks(bank_folder(study.bank, folder, cohort.folder)):
         _warn_of_changes(record(files, study, folder, cohort))
-        for warning in cohort.warnings:
-            LOG.warning(warning)
-        yield files, cohort
+        yield
 
 
 @contextmanager
@@ -114,14 +125,13 @@ def continued(folder: Path) -> Iterator[tuple[RunFiles, Cohort]]:
 
 
 @contextmanager
-def placed(study_file: Path, address: str | None) -> Iterator[Place]:
+def placed(study: Study, address: str | None) -> Iterator[Place]:
     """Give the place that a study asks for."""
     from search.place import connected
-    from spaces.study import read_study
 
     # Ray's start is mostly waiting, and what comes next takes seconds to import.
     Thread(target=_import_ahead).start()
-    with connected(read_study(study_file).resources, address=address) as place:
+    with connected(study.resources, address=address) as place:
         yield place
 
 

@@ -16,7 +16,12 @@ SHOWN = 80
 
 
 def explain(
-    error: ValidationError, name: str, tree: yaml.Node | None, schema: dict[str, Any]
+    error: ValidationError,
+    name: str,
+    tree: yaml.Node | None,
+    schema: dict[str, Any],
+    *,
+    under: str = "",
 ) -> InputError:
     """Return one of pydantic's findings, a misspelt key before all others, as our one line.
 
@@ -25,11 +30,12 @@ def explain(
         name: the file.
         tree: its YAML nodes, which know their lines.
         schema: JSON schema of the file, for the names that are valid.
+        under: the key of the file that ``tree`` stands under, if it is not the whole.
     """
     findings = error.errors(include_url=False)
     finding = next((f for f in findings if f["type"] == "extra_forbidden"), findings[0])
     keys = [key for key in finding["loc"] if key not in TAGS and not _is_type_name(key)]
-    dotted = ".".join(str(key) for key in keys) or "the study"
+    dotted = ".".join(str(key) for key in [*filter(None, [under]), *keys]) or "the study"
     where = f"{name}:{_line(tree, keys)} {dotted}"
     kind, value = finding["type"], finding.get("input")
     if kind == "extra_forbidden":

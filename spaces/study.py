@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from spaces.errors import InputError
-from spaces.explain import explain
+from spaces.document import read_document
 from spaces.parameters import LAMBDA, STRICT, Space
 from spaces.sections import (
     AugmentationSection,
@@ -119,33 +118,7 @@ def read_study(path: Path) -> Study:
     Raises:
         InputError: the file is missing, is no YAML, or breaks a rule; names the line.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise InputError(str(path), f"cannot be read ({reason})", ADVICE) from None
-    try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not valid"
-        raise InputError(f"{path.name}{line}", f"not valid YAML: {problem}", "") from None
-    if not isinstance(content, dict):
-        raise InputError(path.name, "is no study file (a mapping of sections)", ADVICE)
-    declared = content.get("format", FORMAT)
-    if declared != FORMAT:
-        raise InputError(
-            path.name,
-            f"format must be {FORMAT}, got {declared}",
-            "A newer polartune wrote it: upgrade, or write the file again with this version",
-        )
-    try:
-        return Study.model_validate(content)
-    except ValidationError as error:
-        schema = Study.model_json_schema(by_alias=True)
-        raise explain(error, path.name, tree, schema) from None
+    return read_document(path, Study, FORMAT, ADVICE).content
 
 
 def fixed_study(study: Study, values: dict[str, float], epochs: int, evidence: Evidence) -> Study:

@@ -5,8 +5,9 @@ This is the only module that imports ``cohort.sealed``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from analysis.judge.segment_values import (
     why_not_judged,
 )
 from analysis.statistics.bootstrap import Resamples, draw_resamples
+from analysis.statistics.chance import permutation_p
 from analysis.statistics.metrics import (
     HALF,
     YOUDEN,
@@ -40,6 +42,7 @@ from cohort.patients import Patients
 from cohort.sealed import (
     Opening,
     open_outcomes,
+    open_outcomes_together,
     openings,
     openings_of_other_splits,
     sealed_images,
@@ -79,16 +82,79 @@ def evaluate(run: RunFiles, cohort: Cohort) -> Metrics:
     study = read_study(run.study)
     frozen = freeze(run, study, cohort, sealed_images(cohort, study, run.root))
     digest = sha256_of(run.frozen)
-    if run.metrics.exists():
-        content = read_json(run.metrics, "metrics")
-        if content["frozen_sha256"] == digest:
-            return Metrics(content)
+    judged = _judged(run, digest)
+    if judged is not None:
+        return judged
     outcomes = open_outcomes(cohort, study, run.root, run=study.name, frozen_sha256=digest)
+    return _judge(run, study, cohort, frozen, outcomes)
+
+
+def evaluate_together(
+    members: Sequence[tuple[RunFiles, Cohort]],
+    *,
+    name: str,
+    frozen_file: Path,
+    progress: Callable[[str, int], None] = lambda _what, _done: None,
+) -> list[Metrics]:
+    """Judge the models of several studies of one test set, in one opening.
+
+    First everything of every study is frozen and listed in ``frozen_file``; then the outcomes of
+    all are joined under one entry of the ledger. Nothing is opened again if all were judged.
+
+    Args:
+        members: the runs with their cohorts; all of one table and one split.
+        name: names them together in the ledger.
+        frozen_file: where the digests of their frozen files are listed.
+        progress: called with ``freeze`` or ``judge`` and the number of studies done.
+
+    Raises:
+        InputError, RefusedError: as ``evaluate``.
+    """
+    studies = [read_study(run.study) for run, _ in members]
+    frozen, digests = [], {}
+    for done, (study, (run, cohort)) in enumerate(zip(studies, members, strict=True), 1):
+        frozen.append(freeze(run, study, cohort, sealed_images(cohort, study, run.root)))
+        digests[study.name] = sha256_of(run.frozen)
+        progress("freeze", done)
+    write_json(frozen_file, "campaign-frozen", {"studies": digests})
+    judged = [
+        _judged(run, digests[study.name]) for study, (run, _) in zip(studies, members, strict=True)
+    ]
+    found = [one for one in judged if one is not None]
+    if len(found) == len(members):
+        return found
+    outcomes = open_outcomes_together(
+        [(cohort, study) for study, (_, cohort) in zip(studies, members, strict=True)],
+        [run.root for run, _ in members],
+        run=name,
+        frozen_sha256=sha256_of(frozen_file),
+    )
+    found = []
+    for study, (run, cohort), its_frozen, its_outcomes in zip(
+        studies, members, frozen, outcomes, strict=True
+    ):
+        found.append(_judge(run, study, cohort, its_frozen, its_outcomes))
+        progress("judge", len(found))
+    return found
+
+
+def _judged(run: RunFiles, digest: str) -> Metrics | None:
+    """Return the metrics of a run that were measured on these frozen files, if there are any."""
+    if not run.metrics.exists():
+        return None
+    content = read_json(run.metrics, "metrics")
+    return Metrics(content) if content["frozen_sha256"] == digest else None
+
+
+def _judge(
+    run: RunFiles, study: Study, cohort: Cohort, frozen: Mapping[str, Any], outcomes: Patients
+) -> Metrics:
+    """Measure on opened outcomes; write metrics.csv, and metrics.json last."""
     opened = len(openings(cohort, study, run.root))
     elsewhere = len(openings_of_other_splits(cohort, study, run.root))
     content = {
         "study": study.name,
-        "frozen_sha256": digest,
+        "frozen_sha256": sha256_of(run.frozen),
         "openings": opened,
         "openings_of_other_splits": elsewhere,
         "exploratory": opened > 1 or elsewhere > 0,
@@ -141,6 +207,7 @@ def _measure(
         "bootstraps": settings.bootstraps,
         "redrawn": resamples.redrawn,
         "seed": study.seed,
+        "permutation_p": permutation_p(positive, model, generator=generator),
         MODEL: described,
         **_compare_with_baselines(baselines, positive, log_odds, resamples, settings.confidence),
         "segments": _measure_segments(

@@ -113,10 +113,10 @@ def render(run: RunFiles, cohort: Cohort, found: Findings) -> str:
     for name, figure in figures.items():
         write_text(run.root / FOLDER / f"{name}.svg", figure.svg)
     return (
-        _environment()
+        environment()
         .get_template(TEMPLATE)
         .render(
-            style=Markup(_css()),  # noqa: S704  our own file
+            style=Markup(stylesheet()),  # noqa: S704  our own file
             cohort=cohort,
             found=found,
             study=found.study,
@@ -151,15 +151,16 @@ def _words(found: Findings, contents: Contents) -> Words:
     )
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Return where the templates lie, with the filters that they share."""
+    made = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "number": number,
         "limits": limits,
         "capital": title,
@@ -167,10 +168,11 @@ def _environment() -> Environment:
         "short": _short,
         "moment": moment,
     }
-    return environment
+    return made
 
 
-def _css() -> str:
+def stylesheet() -> str:
+    """Return what every page looks like."""
     return Path(__file__).with_name(STYLE).read_text(encoding="utf-8")
 
 

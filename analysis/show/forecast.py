@@ -45,6 +45,7 @@ class Forecast:
         bank_bytes: disk for what they yield; 0 without a bank.
         free_bytes: free disk where the bank would lie.
         seconds: of computing on this computer's CPU, at most.
+        bank_seconds: of these, for the bank.
         slots: trials at a time on this computer's CPU.
         half_width: of the test AUC's interval, were the AUC ``ASSUMED_AUC``.
     """
@@ -56,6 +57,7 @@ class Forecast:
     bank_bytes: int
     free_bytes: int
     seconds: float
+    bank_seconds: float
     slots: int
     half_width: float
 
@@ -86,7 +88,7 @@ def _forecast(study: Study, cohort: Cohort, problem: Problem) -> Forecast:
     fitting = max(1, cores // study.resources.cpus_per_trial)
     # The chosen configuration is trained once more.
     samples = patients * (trials + 1) * study.training.epochs
-    work = _core_seconds(problem, images, samples, folds)
+    filling, training = _core_seconds(problem, images, samples, folds)
     busy = fitting if slots == "auto" else min(slots, fitting)
     prevalence = float(np.nanmean(cohort.development.target))
     return Forecast(
@@ -96,20 +98,21 @@ def _forecast(study: Study, cohort: Cohort, problem: Problem) -> Forecast:
         images=images,
         bank_bytes=images * problem.bytes_an_image if parts else 0,
         free_bytes=shutil.disk_usage(cohort.folder).free,
-        seconds=START_SECONDS + work / busy,
+        seconds=START_SECONDS + (filling + training) / busy,
+        bank_seconds=filling / busy if parts else 0.0,
         slots=fitting if slots == "auto" else slots,
         half_width=half_width(ASSUMED_AUC, cohort.test_size, prevalence, study),
     )
 
 
-def _core_seconds(problem: Problem, images: int, samples: int, folds: int) -> float:
-    """Return the computing time of one slot for a bank's images and ``samples`` a fold."""
+def _core_seconds(problem: Problem, images: int, samples: int, folds: int) -> tuple[float, float]:
+    """Return one slot's computing time for the frozen layers, and for ``samples`` a fold."""
     rates = measure_rates(problem)
     # A fold trains on all patients but its own, and validates those without a backward pass.
     work = samples * (folds - 1 + 1 / FORWARD_AND_BACKWARD) / rates.head
     # Without a bank every sample passes the trunk whenever it is trained or validated.
     images = images if problem.bank else samples * folds * problem.columns
-    return work + images / rates.trunk
+    return images / rates.trunk, work
 
 
 def half_width(auc: float, patients: int, prevalence: float, study: Study) -> float:
@@ -138,16 +141,17 @@ def show_patients(study: Study, cohort: Cohort, console: Console) -> None:
         f"{study.network.backbone}, {study.network.trainable_layers} trainable layers"
     )
     console.print(_patients(cohort))
-    _show_warnings(cohort.warnings, console)
+    show_warnings(cohort.warnings, console)
 
 
 def show_forecast(study: Study, cost: Forecast, console: Console) -> None:
     """Print what the study would cost, and what that asks for."""
     console.print(_cost(study, cost))
-    _show_warnings(_warnings(study, cost), console)
+    show_warnings(_warnings(study, cost), console)
 
 
-def _show_warnings(warnings: Sequence[str], console: Console) -> None:
+def show_warnings(warnings: Sequence[str], console: Console) -> None:
+    """Print what looks wrong."""
     for warning in warnings:
         console.print(f"[yellow]warning[/] {escape(warning)}")
 
@@ -188,7 +192,7 @@ def _cost(study: Study, cost: Forecast) -> Table:
     memory = PROCESS_BYTES * (cost.slots + 1) / 1e9
     table.add_row("memory", f"about {memory:.1f} GB, trials at a time: {cost.slots}")
     cores = f"{os.cpu_count()} CPU cores"
-    table.add_row("time", f"at most about {_duration(cost.seconds)} on {cores}; less with a GPU")
+    table.add_row("time", f"at most about {duration(cost.seconds)} on {cores}; less with a GPU")
     width = f"\N{PLUS-MINUS SIGN}{cost.half_width:.2f}"
     level = f"{100 * study.evaluation.confidence:g} %"
     table.add_row(
@@ -225,7 +229,8 @@ def _warnings(study: Study, cost: Forecast) -> list[str]:
     return found
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return seconds as a reader wants them: in seconds, minutes or hours."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,6 +1,7 @@
 import ast
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,18 @@ from small_cohort import row_of, study, table, write_without_images
 
 import cohort.sealed
 from cohort.patient_key import hash_ids, read_key
-from cohort.sealed import open_outcomes, openings, openings_of_other_splits, sealed_images
+from cohort.sealed import (
+    open_outcomes,
+    open_outcomes_together,
+    openings,
+    openings_of_other_splits,
+    sealed_images,
+)
 from cohort.segments import segment_columns
 from cohort.split import Split
 from cohort.table import read_cohort
 from spaces.errors import RefusedError
+from spaces.sections import DerivedTarget
 
 PACKAGE = Path(cohort.sealed.__file__).parent
 
@@ -155,3 +163,43 @@ def test_the_full_table_is_read_by_table_and_sealed_alone():
                 if "cohort.reading.full_table" in names:
                     importers.add(f"{package}/{path.name}")
     assert importers == {"cohort/table.py", "cohort/sealed.py"}
+
+
+class TestTogether:
+    """Several studies of one test set are opened by one entry."""
+
+    @pytest.fixture
+    def members(self, sealed):
+        cohort, its_study, folder = sealed
+        derived = {"target": "low", "derive": {"low": DerivedTarget(below=2.0)}}
+        section = its_study.cohort.model_copy(update=derived)
+        other = its_study.model_copy(update={"cohort": section})
+        return [(cohort, its_study), (cohort, other)], [folder, folder]
+
+    def test_all_outcomes_come_under_one_entry(self, sealed, members):
+        one, two = open_outcomes_together(*members, run="all", frozen_sha256="f" * 64)
+        assert one.ids == two.ids
+        assert np.array_equal(one.target, opened(sealed, "x").target)
+        assert not np.array_equal(one.target, two.target)
+        assert [opening.run for opening in openings(*sealed)] == ["all", "x"]
+
+    def test_the_same_frozen_files_go_on_under_the_same_entry(self, sealed, members):
+        for digest in ("f" * 64, "f" * 64, "e" * 64):
+            open_outcomes_together(*members, run="all", frozen_sha256=digest)
+        assert [opening.count for opening in openings(*sealed)] == [1, 2]
+
+    def test_an_opening_in_between_makes_it_a_new_one(self, sealed, members):
+        open_outcomes_together(*members, run="all", frozen_sha256="f" * 64)
+        opened(sealed, "somebody else")
+        open_outcomes_together(*members, run="all", frozen_sha256="f" * 64)
+        assert [opening.count for opening in openings(*sealed)] == [1, 2, 3]
+
+    def test_studies_of_different_splits_are_refused(self, sealed, members):
+        (first, second), folders = members
+        cohort, its_study = second
+        another = replace(cohort, split=replace(cohort.split, folds=cohort.split.folds[::-1]))
+        with pytest.raises(RefusedError, match="must share one split"):
+            open_outcomes_together(
+                [first, (another, its_study)], folders, run="all", frozen_sha256="f" * 64
+            )
+        assert openings(*sealed) == []

@@ -1,0 +1,139 @@
+"""What a campaign would cost, before anything runs: banks once, heads for every study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from analysis.judge.answer import plain
+from analysis.show.forecast import (
+    START_SECONDS,
+    Forecast,
+    duration,
+    forecast,
+    show_warnings,
+)
+from cohort.table import Cohort
+from spaces.bank_files import in_words
+from spaces.campaign import Plan
+from spaces.study import Study
+
+
+@dataclass(frozen=True)
+class CampaignForecast:
+    """The size of a campaign.
+
+    Attributes:
+        studies: how many.
+        trials: configurations to try in all of them, each in a full cross-validation.
+        images: images and views that pass the frozen layers, each once whoever needs it.
+        bank_bytes: disk for what they yield.
+        free_bytes: free disk where the banks would lie.
+        seconds: of computing on this computer's CPU, at most.
+    """
+
+    studies: int
+    trials: int
+    images: int
+    bank_bytes: int
+    free_bytes: int
+    seconds: float
+
+
+def forecast_campaign(plan: Plan, cohorts: Sequence[Cohort]) -> CampaignForecast:
+    """Return what the studies would cost together; changes nothing.
+
+    Speed is measured once for each input, on a study of the first step: a second step trains the
+    same layers.
+
+    Raises:
+        InputError: the network's weights cannot be had.
+    """
+    heads = 0.0
+    banks: dict[tuple[str, ...], Forecast] = {}
+    trials = 0
+    free = 0
+    for maps in plan.campaign.inputs:
+        at, count = _studies_on(plan, maps)
+        study = plan.members[at].study
+        cost = forecast(study, cohorts[at], plan.folder)
+        heads += count * (cost.seconds - cost.bank_seconds - START_SECONDS)
+        trials += count * cost.trials
+        free = cost.free_bytes
+        for needed in _banks_of(study):
+            if needed == tuple(study.cohort.inputs):
+                banks[needed] = cost
+            elif needed not in banks:
+                banks[needed] = forecast(_on(study, needed), cohorts[at], plan.folder)
+    return CampaignForecast(
+        studies=len(plan.members),
+        trials=trials,
+        images=sum(bank.images for bank in banks.values()),
+        bank_bytes=sum(bank.bank_bytes for bank in banks.values()),
+        free_bytes=free,
+        seconds=START_SECONDS + heads + sum(bank.bank_seconds for bank in banks.values()),
+    )
+
+
+def show_campaign_forecast(
+    plan: Plan, cohorts: Sequence[Cohort], cost: CampaignForecast, console: Console
+) -> None:
+    """Print the classes of every target, and what the campaign would cost."""
+    first = cohorts[0]
+    console.print(
+        f"[bold]{plan.campaign.name}[/]: {cost.studies} studies, {len(plan.targets)} targets from "
+        f"{len(plan.campaign.inputs)} inputs; {len(first.development)} development and "
+        f"{first.test_size} test patients"
+    )
+    console.print(_classes(plan, cohorts))
+    warnings = {warning: None for cohort in cohorts for warning in cohort.warnings}
+    if 1.2 * cost.bank_bytes > cost.free_bytes:
+        warnings["the disk is too small for the banks: set bank.path or bank.mode: off"] = None
+    show_warnings(list(warnings), console)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("search", f"at most {cost.trials} cross-validated trials")
+    table.add_row(
+        "bank",
+        f"{cost.images} images and views once through the frozen layers, shared by all studies, "
+        f"{in_words(cost.bank_bytes)} of disk ({in_words(cost.free_bytes)} free)",
+    )
+    table.add_row("time", f"at most about {duration(cost.seconds)} on this computer's CPU cores")
+    table.add_row("test set", "opened once, when every model is frozen")
+    console.print(table)
+
+
+def _classes(plan: Plan, cohorts: Sequence[Cohort]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("development")
+    for heading in ("positive", "negative", "unknown"):
+        table.add_column(heading, justify="right")
+    for target in plan.targets:
+        at = next(at for at, member in enumerate(plan.members) if member.target == target)
+        values = cohorts[at].development.target
+        counts = (np.sum(values == 1), np.sum(values == 0), np.sum(np.isnan(values)))
+        table.add_row(plain(target), *map(str, counts))
+    return table
+
+
+def _studies_on(plan: Plan, maps: str) -> tuple[int, int]:
+    """Return the position of the first study on an input, and how many there are."""
+    found = [at for at, member in enumerate(plan.members) if member.input == maps]
+    return found[0], len(found)
+
+
+def _banks_of(study: Study) -> list[tuple[str, ...]]:
+    """Return the inputs of each bank that a study reads: one a map, but for early stacking."""
+    inputs = study.cohort.inputs
+    return [tuple(inputs)] if study.cohort.stack == "early" else [(name,) for name in inputs]
+
+
+def _on(study: Study, inputs: Sequence[str]) -> Study:
+    """Return the study as it would be on other inputs."""
+    section = study.cohort.model_copy(update={"inputs": list(inputs)})
+    return study.model_copy(update={"cohort": section})
