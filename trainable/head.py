@@ -32,9 +32,12 @@ class Head(nn.Module):
 
     def forward(self, maps: Sequence[Sequence[Tensor]]) -> Tensor:
         """Return (batch, 19) in float32, from the trunk outputs of each map."""
-        features = [self.tail(*outputs).to(torch.float32) for outputs in maps]
-        output: Tensor = self.classifier(torch.cat(features, dim=1))
+        output: Tensor = self.classifier(self.features(maps))
         return output
+
+    def features(self, maps: Sequence[Sequence[Tensor]]) -> Tensor:
+        """Return what the classifier sees, float32 (batch, features x maps)."""
+        return torch.cat([self.tail(*outputs).to(torch.float32) for outputs in maps], dim=1)
 
     def copy(self, generator: torch.Generator) -> Head:
         """Return an independent head with a newly drawn classifier."""

@@ -177,8 +177,19 @@ class FoldTraining:
     @torch.inference_mode()
     def predict(self, features: Features, rows: np.ndarray) -> Tensor:
         """Return the outputs (rows, 19) on the plain images."""
+        return self._on_plain_images(self.head, features, rows)
+
+    @torch.inference_mode()
+    def represent(self, features: Features, rows: np.ndarray) -> Tensor:
+        """Return what the classifier sees, (rows, features x maps), on the plain images."""
+        return self._on_plain_images(self.head.features, features, rows)
+
+    @staticmethod
+    def _on_plain_images(
+        function: Callable[..., Tensor], features: Features, rows: np.ndarray
+    ) -> Tensor:
         parts = np.array_split(rows, range(VALIDATION_BATCH, len(rows), VALIDATION_BATCH))
-        return torch.cat([self.head(features.read(0.0, 0, part)) for part in parts])
+        return torch.cat([function(features.read(0.0, 0, part)) for part in parts])
 
     def _losses(self, outputs: Tensor, rows: np.ndarray, lambda_: float) -> dict[str, Tensor]:
         at = torch.from_numpy(rows).to(outputs.device)

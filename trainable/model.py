@@ -31,10 +31,12 @@ class Prediction:
     Attributes:
         logits: float32 (n, 2), (negative, positive).
         segments: float32 (n, 17) in the units of the column; None for a model without segments.
+        features: float32 (n, d), what the classifier sees.
     """
 
     logits: np.ndarray
     segments: np.ndarray | None
+    features: np.ndarray
 
     @property
     def probability(self) -> np.ndarray:
@@ -73,6 +75,7 @@ class Model:
         return Prediction(
             np.concatenate([part.logits for part in parts]),
             np.concatenate(segments) if segments else None,
+            np.concatenate([part.features for part in parts]),
         )
 
     @torch.inference_mode()
@@ -82,13 +85,14 @@ class Model:
         if self.info["stack"] == "early":
             pixels = [torch.cat(pixels, dim=1)]
         prepared = [prepare(images, self.info["backbone"]) for images in pixels]
-        found = self.network(*prepared).cpu().numpy()
+        features = self.network.features(*prepared)
+        found = self.network.classifier(features).cpu().numpy()
         segments = None
         if self.info["segment_mean"] is not None:
             mean, deviation = self.info["segment_mean"], self.info["segment_sd"]
             scale = Scale(np.asarray(mean), np.asarray(deviation))
             segments = scale.restore(found[:, :SEGMENTS]).astype(np.float32)
-        return Prediction(found[:, LOGITS], segments)
+        return Prediction(found[:, LOGITS], segments, features.cpu().numpy())
 
 
 def save_weights(folder: Path, state: Mapping[str, torch.Tensor]) -> str:

@@ -46,8 +46,12 @@ class PolarNetwork(nn.Module):
 
     def forward(self, *maps: Tensor) -> Tensor:
         """Return the 19 outputs."""
-        output: Tensor = self.classifier(torch.cat([self.encoder(image) for image in maps], dim=1))
+        output: Tensor = self.classifier(self.features(*maps))
         return output
+
+    def features(self, *maps: Tensor) -> Tensor:
+        """Return what the classifier sees, (batch, features x maps)."""
+        return torch.cat([self.encoder(image) for image in maps], dim=1)
 
     def torchvision_state(self) -> dict[str, Tensor]:
         """Return the weights under the backbone's own names (``fc.weight`` and so on)."""

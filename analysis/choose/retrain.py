@@ -109,6 +109,7 @@ def _keep_segments(run: RunFiles, loop: CrossValidation, folds: np.ndarray) -> s
 
 
 def _train_final(root: str, device: str, chosen: dict[str, Any]) -> dict[str, Any]:
+    from trainable.familiarity import Familiarity
     from trainable.model import save_weights
     from trainable.problem import open_problem
 
@@ -119,6 +120,9 @@ def _train_final(root: str, device: str, chosen: dict[str, Any]) -> dict[str, An
     _train(run, loop, chosen["epochs"], "the development-set model")
     training = loop.trainings[0]
     digest = save_weights(run.model, problem.trained_state(training.head))
+    everyone = np.arange(len(problem.folds))
+    features = training.represent(loop.features, everyone).cpu().numpy()
+    Familiarity.fit(features, problem.folds).save(run.model)
     scale = training.scale
     return {
         "sha256": digest,

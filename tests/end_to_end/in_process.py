@@ -9,10 +9,26 @@ from analysis.choose.retrain import retrain
 from analysis.choose.select import select
 from analysis.judge.evaluate import evaluate
 from benchmarks.in_process import search_in_process
-from cohort.table import Cohort
+from cohort.split import read_split
+from cohort.table import Cohort, read_cohort
 from spaces.run_files import RunFiles
+from spaces.study import read_study
 
-__all__ = ["finish_in_process", "run_here", "search_in_process"]
+__all__ = ["FIXED", "finish_in_process", "open_cohort", "run_here", "search_in_process"]
+
+# One configuration of two epochs: what a test needs that wants a trained model, not a search.
+FIXED = {
+    "cohort.split": {"test": 12},
+    "space": {"lambda": 0.5, "augmentation_strength": 0.0, "learning_rate": 0.01},
+    "training.epochs": 2,
+    "evaluation.bootstraps": 100,
+}
+
+
+def open_cohort(run: RunFiles) -> Cohort:
+    """Return the cohort of a run; its images are not verified again."""
+    split = read_split(run.split)
+    return read_cohort(read_study(run.study), run.root, split=split, verify_images=False)
 
 
 def run_here(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:

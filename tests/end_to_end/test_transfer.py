@@ -5,12 +5,9 @@ import shutil
 
 import pytest
 import torch
-from in_process import finish_in_process, search_in_process
+from in_process import FIXED, finish_in_process, open_cohort, search_in_process
 from safetensors.torch import load_file
-from small_runs import prepare_run
 
-from cohort.split import read_split
-from cohort.table import read_cohort
 from spaces.errors import InputError, RefusedError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles
@@ -19,29 +16,9 @@ from trainable.network import draw_linear
 from trainable.problem import Problem
 from trainable.seeds import torch_generator
 
-FIXED = {
-    "cohort.split": {"test": 12},
-    "space": {"lambda": 0.5, "augmentation_strength": 0.0, "learning_rate": 0.01},
-    "training.epochs": 2,
-    "evaluation.bootstraps": 100,
-}
-
-
-def open_cohort(run):
-    split = read_split(run.split)
-    return read_cohort(read_study(run.study), run.root, split=split, verify_images=False)
-
 
 def problem_of(run):
     return Problem(read_study(run.study), open_cohort(run), run.root, "cpu")
-
-
-@pytest.fixture(scope="module")
-def trained(phantom, tmp_path_factory):
-    run = prepare_run(tmp_path_factory.mktemp("trained"), phantom, "first", **FIXED)
-    search_in_process(run)
-    finish_in_process(run, open_cohort(run))
-    return run
 
 
 @pytest.fixture

@@ -109,6 +109,7 @@ FLOORS = {
     "judge": {"statistics", "choose"},
     "report": {"statistics", "choose", "judge"},
     "show": {"statistics", "choose", "judge"},
+    "use": {"judge"},
 }
 
 
