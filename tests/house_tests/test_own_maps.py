@@ -70,9 +70,20 @@ def ask_again(runs: Path) -> None:
     study.write_text(text.replace("inputs:\n  - reserve", "inputs:\n  - rest"))
 
 
+def expanded(words: list[str], folder: Path) -> list[str]:
+    """Do what the shell does with a pattern of file names."""
+    found = []
+    for word in words:
+        files = (
+            sorted(path.relative_to(folder) for path in folder.glob(word)) if "*" in word else []
+        )
+        found += [str(path) for path in files] or [word]
+    return found
+
+
 def execute(words: list[str], folder: Path) -> str:
     result = subprocess.run(
-        [sys.executable, "-m", "polartune", *words],
+        [sys.executable, "-m", "polartune", *expanded(words, folder)],
         cwd=folder,
         env={**os.environ, "COLUMNS": "80"},
         capture_output=True,
@@ -86,7 +97,7 @@ def execute(words: list[str], folder: Path) -> str:
 
 def test_the_walk_goes_from_a_table_to_a_comparison() -> None:
     names = [words[0] for words in COMMANDS]
-    assert names == ["init", "check", "run", "status", "run", "compare"]
+    assert names == ["init", "check", "run", "status", "run", "compare", "predict"]
 
 
 @pytest.mark.slow
@@ -101,11 +112,12 @@ def test_the_commands_of_the_walk_work(phantom: Path, tmp_path: Path) -> None:
         shown.append(execute(words, tmp_path))
         if words[0] == "init":
             decide(mine)
-    drafted, checked, ran, status, compared = shown
+    drafted, checked, ran, status, compared, predicted = shown
     assert "polartune check cohorts/mine/study.yaml" in drafted
     assert "an AUC of 0.8 on the test set would be known to about" in checked
     assert "warning" not in checked
     assert "no earlier step had seen" in ran
     assert "report done runs/mine/report.html" in status
     assert "paired bootstrap, n = 40" in compared
+    assert "Wrote predictions.csv: 60 patients." in predicted
     assert (tmp_path / "runs" / "mine" / "report.html").is_file()
