@@ -11,7 +11,7 @@ from cohort.split import read_split, write_split
 from cohort.table import Cohort, read_cohort
 from spaces.environment import describe_environment
 from spaces.errors import RefusedError
-from spaces.run_files import RunFiles, read_json, write_json, write_text
+from spaces.run_files import RunFiles, read_json, sha256_of, write_json, write_text
 from spaces.study import Study, read_study
 
 # What may change while a run is continued: where it runs, never what it computes.
@@ -20,6 +20,7 @@ WHAT = {
     "cohort_sha256": "the cohort table",
     "split_sha256": "the split",
     "images_sha256": "an image of a development patient",
+    "first_step_sha256": "the run that this one starts from",
 }
 
 
@@ -61,7 +62,7 @@ def reopen(run: RunFiles, *, verify_images: bool = True) -> Cohort:
     study, split = read_study(run.study), read_split(run.split)
     cohort = read_cohort(study, run.root, split=split, verify_images=verify_images)
     begun = read_json(run.environment, "environment")
-    for name, now in _hashes(cohort).items():
+    for name, now in _hashes(cohort, study, run.root).items():
         if now is not None and begun.get(name, now) != now:
             raise RefusedError(
                 str(run.root),
@@ -83,15 +84,24 @@ def record(run: RunFiles, study: Study, folder: Path, cohort: Cohort) -> list[st
     if not begun:
         write_split(run.split, cohort.split)
     if here not in sessions:
-        content = {**_hashes(cohort), "sessions": [*sessions, here]}
+        content = {**_hashes(cohort, study, folder), "sessions": [*sessions, here]}
         write_json(run.environment, "environment", content)
     if not begun:
         write_text(run.study, relocate(study, folder, run.root).as_yaml())
     return sorted(_differences(sessions[-1], here)) if sessions else []
 
 
-def _hashes(cohort: Cohort) -> dict[str, str | None]:
+def _hashes(cohort: Cohort, study: Study, folder: Path) -> dict[str, str | None]:
+    """Return what must not change while a run is continued.
+
+    model.json of a first step holds the digests of all its models and of their trunk.
+    """
+    first = None
+    if study.transfer is not None:
+        about = RunFiles(folder / study.transfer.run).model / "model.json"
+        first = sha256_of(about) if about.is_file() else "no model"
     return {
+        "first_step_sha256": first,
         "cohort_sha256": cohort.table_sha256,
         "split_sha256": cohort.split.sha256,
         "images_sha256": cohort.images_sha256,

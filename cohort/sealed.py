@@ -64,9 +64,10 @@ def sealed_images(cohort: Cohort, study: Study, folder: Path) -> Mapping[str, tu
 def open_outcomes(
     cohort: Cohort, study: Study, folder: Path, *, run: str, frozen_sha256: str
 ) -> Patients:
-    """Return the test patients, in the order of ``cohort.split.test``; each call is an opening.
+    """Return the test patients, in the order of ``cohort.split.test``: an opening.
 
-    The opening stands in the ledger, on disk, before any outcome is returned.
+    It stands in the ledger, on disk, before any outcome is returned. A call that follows directly
+    on one of the same run with the same frozen files goes on under that entry: it was interrupted.
 
     Args:
         cohort: the cohort that the run was made with.
@@ -94,9 +95,6 @@ def open_outcomes_together(
 ) -> list[Patients]:
     """Return the test patients with the outcomes of several studies of one test set: one opening.
 
-    An interrupted evaluation goes on under the opening that stands in the ledger already, as long
-    as nothing that was frozen for it has changed.
-
     Args:
         members: each study with its cohort; all of one table and one split.
         folders: the folder of each study file.
@@ -113,9 +111,7 @@ def open_outcomes_together(
         _check_unchanged(other, path, sha256_of(path) if path.is_file() else "no file")
     if len({other.split.sha256 for other, _ in members}) != 1:
         raise RefusedError(run, "its studies must share one split", "Begin it anew")
-    last = openings(cohort, study, folder)[-1:]
-    if not any((opening.run, opening.frozen_sha256) == (run, frozen_sha256) for opening in last):
-        _enter(cohort, study, folder, run=run, frozen_sha256=frozen_sha256)
+    _enter(cohort, study, folder, run=run, frozen_sha256=frozen_sha256)
     return [
         _test_patients(cohort, study, folder)
         for (cohort, study), folder in zip(members, folders, strict=True)
@@ -168,13 +164,15 @@ def _check_unchanged(cohort: Cohort, path: Path, found: str) -> None:
 def _enter(cohort: Cohort, study: Study, folder: Path, *, run: str, frozen_sha256: str) -> None:
     path = ledger_path(study, folder)
     with FileLock(path.with_suffix(".lock"), mode=0o600):
-        before = len(openings(cohort, study, folder))
+        found = openings(cohort, study, folder)
+        if found and (found[-1].run, found[-1].frozen_sha256) == (run, frozen_sha256):
+            return  # interrupted after it had opened: nothing that was fixed has changed since
         opening = Opening(
             when=datetime.now(UTC).isoformat(timespec="seconds"),
             run=run,
             frozen_sha256=frozen_sha256,
             test_sha256=cohort.split.test_sha256,
-            count=before + 1,
+            count=len(found) + 1,
         )
         lines = [asdict(opening)]
         if not path.exists() or not path.stat().st_size:

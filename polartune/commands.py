@@ -164,7 +164,11 @@ def search_command(folder: RunFolder, address: Address = None) -> None:
     from spaces.study import read_study
 
     with continued(folder) as (files, _), placed(read_study(files.study), address) as place:
-        search(files, place, Console())
+        outcome = search(files, place, Console())
+    if not outcome.complete:
+        raise typer.Exit(errors.NO_COMPLETE_TRIAL)
+    if outcome.failed:
+        raise typer.Exit(errors.SOME_TRIALS_FAILED)
 
 
 @app.command("select", rich_help_panel=STEPS)

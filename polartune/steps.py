@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from analysis.show.result import Result
     from cohort.table import Cohort
     from search.place import Place
+    from search.run import SearchOutcome
     from spaces.run_files import RunFiles
     from spaces.study import Study
 
@@ -137,7 +138,7 @@ def placed(study: Study, address: str | None) -> Iterator[Place]:
 
 def search(
     files: RunFiles, place: Place, console: Console, stalled_after: float | None = None
-) -> None:
+) -> SearchOutcome:
     """Fill the feature bank, then run every trial that has not ended."""
     from search.run import search as search_trials
     from spaces.trial_log import refuse_other_code
@@ -149,7 +150,7 @@ def search(
     with step("bank", console):
         fill_bank(files, place, console)
     with step("search", console):
-        search_trials(files, place, console=console, stalled_after=stalled_after)
+        return search_trials(files, place, console=console, stalled_after=stalled_after)
 
 
 def fill_bank(files: RunFiles, place: Place, console: Console) -> None:

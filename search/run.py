@@ -28,7 +28,7 @@ from search.place import Place
 from search.scheduler import RungScheduler, settle
 from search.searcher import StudySearcher
 from search.tensorboard import Curves
-from spaces.errors import TERMINATED
+from spaces.errors import TERMINATED, RefusedError
 from spaces.run_files import RunFiles, replacing
 from spaces.study import read_study
 from spaces.trial_log import read_trials
@@ -74,10 +74,12 @@ def search(
     Raises:
         KeyboardInterrupt: SIGINT arrived; the run can be continued.
         SystemExit: SIGTERM arrived; likewise.
-        RefusedError: trials.jsonl is damaged, or was written by other code.
+        RefusedError: trials.jsonl is damaged, or was written by other code or on another kind of
+            device.
         UserError: no trial can start: what opening the study in a slot raised.
     """
     study = read_study(run.study)
+    _refuse_other_device(run, place.device)
     curves = Curves(run.tensorboard, study.space, read_trials(run.trials))
     display = Display(console, place.slots) if console else None
     observers: list[Observer] = [curves, *([display] if display else [])]
@@ -105,6 +107,17 @@ def search(
         searcher.tell()
         _export(searcher.study, run.optuna_journal)
     return _outcome(board)
+
+
+def _refuse_other_device(run: RunFiles, device: str) -> None:
+    """Make sure that a continued search computes where it began: scores differ between kinds."""
+    used = {trial.device for trial in read_trials(run.trials) if trial.device}
+    if used - {device}:
+        raise RefusedError(
+            str(run.trials),
+            f"its trials were computed on {', '.join(sorted(used))}, and here is {device}",
+            f"Set resources.device: {min(used)} where there is one, or begin a run of another name",
+        )
 
 
 def _settle_all(board: Board) -> None:

@@ -122,6 +122,11 @@ class RunFiles:
         return self.test / "predictions.parquet"
 
     @property
+    def attention(self) -> Path:
+        """Where the model looked; the arrays lie beside it as .safetensors."""
+        return self.test / "attention.json"
+
+    @property
     def bland_altman(self) -> Path:
         """Mean predicted against mean measured segment value of each test patient, unnamed."""
         return self.test / "bland_altman.csv"

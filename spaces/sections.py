@@ -246,6 +246,8 @@ class EvaluationSection(BaseModel):
 
     selection: Literal["best", "one_se"] = "best"
     """Which configuration is kept: the best, or the simplest within one standard error of it."""
+    attention: bool = True
+    """Whether to compute where the model looked, by Grad-CAM and occlusion: some seconds."""
     bootstraps: Annotated[int, Field(ge=100)] = 4000
     """Resamples of the test patients for the bootstrapped intervals."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)

@@ -41,6 +41,7 @@ class PolarNetwork(nn.Module):
     def __init__(self, encoder: nn.Module, features: int, maps: int, classifier_name: str) -> None:
         super().__init__()
         self.encoder = encoder
+        self.columns = maps
         self.classifier = nn.Linear(features * maps, OUTPUTS)
         self.classifier_name = classifier_name
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from analysis.choose.choice import BEST
 from analysis.choose.export import advise_another
+from analysis.judge.attention import attend
 from analysis.judge.baselines import fit_baselines
 from analysis.judge.optimism import BOOTSTRAPS, corrected_score, read_scores
 from analysis.statistics.bootstrap import auc_of
@@ -61,6 +62,23 @@ def freeze(
     if not (run.model / "model.json").exists():
         raise InputError(str(run.model / "model.json"), "there is no model", "Retrain first")
     sources = _sources(run, best)
+    content = _kept(run, sources)
+    if content is None:
+        content = _freeze_anew(run, study, cohort, images, sources)
+    if study.evaluation.attention:
+        probability = probability_of(log_odds_of(read_predictions(run.predictions)[0]))
+        attend(run, cohort.development.images, images, probability, study.seed)
+    return content
+
+
+def _freeze_anew(
+    run: RunFiles,
+    study: Study,
+    cohort: Cohort,
+    images: Mapping[str, Sequence[Path]],
+    sources: dict[str, str],
+) -> dict[str, Any]:
+    best = read_json(run.best, "best")
     development = cohort.development
     baselines = fit_baselines(
         development.baseline_segments, study.cohort.inputs, development.target, cohort.split.folds
@@ -111,6 +129,23 @@ def _sources(run: RunFiles, best: Mapping[str, Any]) -> dict[str, str]:
 
 def _name(run: RunFiles, path: Path) -> str:
     return path.relative_to(run.root).as_posix()
+
+
+def _kept(run: RunFiles, sources: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return what was frozen for these sources before, if not a byte of it has changed.
+
+    Fitting anew, with another library or on another processor, could change a last bit; and what is
+    judged under other digests counts as another opening.
+    """
+    if not run.frozen.exists():
+        return None
+    content = read_json(run.frozen, "frozen")
+    files = content["files"]
+    results = {_name(run, path): path for path in (run.test / BASELINES, run.predictions)}
+    if files.keys() != {*sources, *results} or any(files[n] != d for n, d in sources.items()):
+        return None
+    intact = all(path.is_file() and sha256_of(path) == files[n] for n, path in results.items())
+    return content if intact else None
 
 
 def _are_predicted(run: RunFiles, sources: Mapping[str, str]) -> bool:

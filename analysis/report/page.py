@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from analysis.judge.answer import answer, headline, limits, number, percent, question, title
 from analysis.judge.evaluate import list_openings, list_openings_of_other_splits
+from analysis.report.attention_panel import show_attention
 from analysis.report.contents import Contents, describe
 from analysis.report.findings import Findings, read_findings
 from analysis.report.honesty import moment, own_up
@@ -39,6 +40,7 @@ FILES = {
     "model/out_of_fold_segments.parquet": "segment values of patients their fold model never saw",
     "test/baselines.json": "the frozen logistic regressions, or why there are none",
     "test/frozen.json": "digests of everything fixed before the test set was opened",
+    "test/attention.json": "where the model looked: patients shown, check with a random head",
     "test/predictions.parquet": "test predictions by keyed hash",
     "trials.jsonl": "the event log of the search",
     "environment.json": "versions and hashes",
@@ -59,6 +61,7 @@ TABLES = {
     "agreement": "agreement of predicted and measured segment values",
     "bland_altman_out_of_fold": "the points of its out-of-fold figure",
     "lowest_segment": "the lowest predicted segment as a classifier",
+    "attention_segments": "mean Grad-CAM of each segment by the class that the model says",
     "references": "the winner beside the default configuration and lambda = 1",
     "configuration": "the chosen configuration and what was searched",
     "trials": "every trial",
@@ -109,7 +112,10 @@ def render(run: RunFiles, cohort: Cohort, found: Findings) -> str:
     parameters = configuration_rows(found.study, found.best) if found.best else []
     if parameters:
         table_of(run, "configuration", pd.DataFrame(parameters))
+    attention = show_attention(run) if found.metrics else None
     figures = contents.figures | show_search(run, found.study, found.trials, found.best)
+    if attention is not None:
+        figures = figures | dict(attention.figures)
     for name, figure in figures.items():
         write_text(run.root / FOLDER / f"{name}.svg", figure.svg)
     return (
@@ -126,6 +132,7 @@ def render(run: RunFiles, cohort: Cohort, found: Findings) -> str:
             environment=found.environment,
             words=words,
             contents=contents,
+            attention=attention,
             figures=figures,
             methods=METHODS,
             statements=statements,

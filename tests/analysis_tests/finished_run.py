@@ -221,4 +221,6 @@ def fake_loading(run: Run, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     module = ModuleType("trainable.model")
     module.load_model = load_model  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "trainable.model", module)
+    # The model that knows the labels has no network to explain.
+    monkeypatch.setattr("analysis.judge.freeze.attend", lambda *_: None)
     return calls

@@ -106,6 +106,30 @@ def test_evaluating_again_opens_nothing_and_changes_no_byte(
     assert not again.content["exploratory"]
 
 
+def test_cut_off_between_opening_and_metrics_it_is_still_one_opening(
+    judged: Run, loading: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged.files.metrics.unlink()
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("analysis.judge.evaluate._measure", cut)
+        evaluate(judged.files, judged.cohort)
+    again = evaluate(judged.files, judged.cohort)
+    assert (again.content["openings"], again.content["exploratory"]) == (1, False)
+
+
+def test_a_regression_that_would_be_fitted_differently_today_opens_nothing(
+    judged: Run, loading: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another library or processor may move a last bit; what was frozen stays as it was."""
+    monkeypatch.setattr("analysis.judge.freeze.fit_baselines", lambda *_: {"skipped": "moved"})
+    evaluate(judged.files, judged.cohort)
+    assert count_openings(judged) == 1
+
+
 def test_another_model_is_another_opening_and_the_result_exploratory(
     judged: Run, loading: SimpleNamespace
 ) -> None:

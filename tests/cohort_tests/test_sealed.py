@@ -62,11 +62,20 @@ def test_images_come_in_the_same_order_and_are_no_opening(sealed):
     assert images == dict(opened(sealed).images)
 
 
-def test_each_call_is_an_opening(sealed, folder):
-    for run in ("runs/a", "runs/a", "runs/b"):
+def test_a_run_that_was_interrupted_goes_on_under_its_entry_and_another_gets_its_own(
+    sealed, folder
+):
+    for run in ("runs/a", "runs/a", "runs/b", "runs/a"):
         opened(sealed, run)
     found = openings(*sealed)
-    assert [(o.run, o.count) for o in found] == [("runs/a", 1), ("runs/a", 2), ("runs/b", 3)]
+    assert [(o.run, o.count) for o in found] == [("runs/a", 1), ("runs/b", 2), ("runs/a", 3)]
+
+
+def test_other_frozen_files_of_the_same_run_are_another_opening(sealed, folder):
+    opened(sealed)
+    open_outcomes(*sealed, run="runs/a", frozen_sha256="e" * 64)
+    found = openings(*sealed)
+    assert [o.count for o in found] == [1, 2]
     assert {o.test_sha256 for o in found} == {sealed[0].split.test_sha256}
     first, *lines = (folder / "cohort.openings.jsonl").read_text().splitlines()
     assert json.loads(first) == {"format": "polartune/openings/1"}
@@ -152,8 +161,8 @@ def test_the_digest_of_a_test_set_forgets_its_order():
 def test_the_full_table_is_read_by_table_and_sealed_alone():
     root = PACKAGE.parent
     importers = set()
-    for package in ("cohort", "trainable", "search", "analysis"):
-        for path in (root / package).glob("*.py"):
+    for package in ("cohort", "trainable", "search", "analysis", "polartune", "benchmarks"):
+        for path in (root / package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 names = [node.module] if isinstance(node, ast.ImportFrom) else []
                 if isinstance(node, ast.ImportFrom):
@@ -161,7 +170,7 @@ def test_the_full_table_is_read_by_table_and_sealed_alone():
                 if isinstance(node, ast.Import):
                     names += [alias.name for alias in node.names]
                 if "cohort.reading.full_table" in names:
-                    importers.add(f"{package}/{path.name}")
+                    importers.add(path.relative_to(root).as_posix())
     assert importers == {"cohort/table.py", "cohort/sealed.py"}
 
 

@@ -147,7 +147,7 @@ def statistics_of_every_map(monkeypatch):
 
 def threshold_of_everyone(monkeypatch):
     """Leak 3: the threshold is chosen on development and test outcomes together."""
-    honest = analysis.freeze.youden_threshold
+    honest = analysis.judge.freeze.youden_threshold
 
     def leaky(run):
         table = read_full_table(read_study(run.study), run.root, verify_images=False)
@@ -156,7 +156,7 @@ def threshold_of_everyone(monkeypatch):
         def threshold(positive, probability):
             return honest(positive, probability) * shift
 
-        monkeypatch.setattr(analysis.freeze, "youden_threshold", threshold)
+        monkeypatch.setattr(analysis.judge.freeze, "youden_threshold", threshold)
 
     return leaky
 

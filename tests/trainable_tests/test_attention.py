@@ -1,0 +1,135 @@
+"""Attention against what can be computed by hand, on networks whose answer is known."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import LayerGradCam
+from torch import nn
+
+from spaces.sections import NetworkSection
+from trainable.attention import grad_cam, occlude, with_random_head
+from trainable.model import Model
+from trainable.network import PolarNetwork, build_network, prepare
+
+SIZE = 32
+
+
+class Corner(nn.Module):
+    """An encoder whose only feature is the brightness of one corner."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 1, 1, bias=False)
+        nn.init.constant_(self.convolution.weight, 1.0)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        mask = torch.zeros_like(image[:, :1])
+        mask[..., :8, :8] = 1.0
+        return torch.flatten(self.pool(self.convolution(image) * mask), 1)
+
+
+def model_of(network: PolarNetwork, **info: object) -> Model:
+    described = {"backbone": "resnet18", "image_size": SIZE, "stack": "late", **info}
+    return Model(network.eval(), described, "cpu")
+
+
+def corner_model(sign: float = 1.0, maps: int = 1) -> Model:
+    network = PolarNetwork(Corner(), 1, maps, "fc")
+    with torch.no_grad():
+        network.classifier.weight.zero_()
+        network.classifier.weight[18, 0] = sign  # the first map alone is looked at
+    return model_of(network)
+
+
+def real_model(maps: int = 1, stack: str = "late") -> Model:
+    section = NetworkSection(backbone="resnet18", weights="random", image_size=SIZE)
+    network = build_network(
+        section, maps=maps, stack=stack, folder=None, generator=torch.Generator().manual_seed(0)
+    )
+    return model_of(network, stack=stack)
+
+
+@pytest.fixture
+def bright() -> np.ndarray:
+    return np.full((3, 3, SIZE, SIZE), 200, dtype=np.uint8)
+
+
+BLACK = np.zeros((3, SIZE, SIZE), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_occlusion_finds_the_corner_and_its_sign(bright, sign) -> None:
+    found = occlude(corner_model(sign), [bright], [BLACK])
+    assert found.shape == (3, 1, SIZE, SIZE)
+    assert (np.sign(found[..., :6, :6]) == sign).all()
+    assert (found[..., 12:, :] == 0).all()
+    assert (found[..., :, 12:] == 0).all()
+
+
+def test_covering_with_what_is_there_changes_nothing(bright) -> None:
+    assert (occlude(corner_model(), [bright], [bright[0]]) == 0).all()
+
+
+def test_occlusion_is_the_fall_of_the_answer(bright) -> None:
+    """Where one square alone covers a pixel, the value is f(image) - f(covered)."""
+    model = real_model()
+    found = occlude(model, [bright], [BLACK])
+    covered = bright.copy()
+    covered[..., :4, :4] = 0
+    with torch.no_grad():
+        whole, without = (
+            model.network(prepare(torch.from_numpy(pixels), "resnet18"))
+            for pixels in (bright, covered)
+        )
+    fall = (whole[:, 18] - whole[:, 17]) - (without[:, 18] - without[:, 17])
+    assert found[:, 0, 0, 0] == pytest.approx(fall.numpy(), rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize(("maps", "stack"), [(1, "late"), (2, "late"), (2, "early")])
+def test_grad_cam_is_captums(maps: int, stack: str) -> None:
+    """Captum takes the gradient of the whole network's answer, by a backward pass."""
+    model = real_model(maps, stack)
+    generator = np.random.default_rng(0)
+    images = [generator.integers(0, 256, (3, 3, SIZE, SIZE), dtype=np.uint8) for _ in range(maps)]
+    found = grad_cam(model, images)
+    pixels = [prepare(torch.from_numpy(one), "resnet18") for one in images]
+    columns = [torch.cat(pixels, dim=1)] if stack == "early" else pixels
+    for at, column in enumerate(columns):
+        explain = LayerGradCam(only(model, columns, at), model.network.encoder.avgpool)
+        expected = explain.attribute(column.requires_grad_(), attribute_to_layer_input=True)
+        assert found[:, at] == pytest.approx(expected.detach().numpy()[:, 0], abs=1e-6)
+
+
+def only(model: Model, columns: list[torch.Tensor], at: int) -> Callable[..., torch.Tensor]:
+    """The network's answer as a function of one map, the others' features computed before."""
+    with torch.no_grad():
+        others = [model.network.encoder(column) for column in columns]
+
+    def answer(image: torch.Tensor) -> torch.Tensor:
+        features = [*others[:at], model.network.encoder(image), *others[at + 1 :]]
+        outputs = model.network.classifier(torch.cat(features, dim=1))
+        return outputs[:, 18] - outputs[:, 17]
+
+    return answer
+
+
+def test_each_map_has_its_own_attention(bright) -> None:
+    """The first map alone is looked at; with early stacking all share one."""
+    found = occlude(corner_model(maps=2), [bright, bright], [BLACK, BLACK])
+    assert found.shape[1] == 2
+    assert found[:, 0].any()
+    assert not found[:, 1].any()
+    assert grad_cam(real_model(maps=2), [bright, bright]).shape[1] == 2
+    assert grad_cam(real_model(maps=2, stack="early"), [bright, bright]).shape[1] == 1
+
+
+def test_the_random_head_changes_the_last_layers_and_nothing_else() -> None:
+    model = real_model()
+    before = {name: value.clone() for name, value in model.network.state_dict().items()}
+    random = with_random_head(model, torch.Generator().manual_seed(1))
+    changed = {n for n, v in random.network.state_dict().items() if not torch.equal(v, before[n])}
+    assert changed == {"encoder.layer4.1.conv2.weight", "classifier.weight", "classifier.bias"}
+    assert all(torch.equal(v, before[n]) for n, v in model.network.state_dict().items())
