@@ -114,9 +114,10 @@ def test_cut_off_between_opening_and_metrics_it_is_still_one_opening(
     def cut(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr("analysis.judge.evaluate._measure", cut)
-        evaluate(judged.files, judged.cohort)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(judged.files, judged.cohort)
     again = evaluate(judged.files, judged.cohort)
     assert (again.content["openings"], again.content["exploratory"]) == (1, False)
 

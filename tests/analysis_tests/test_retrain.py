@@ -19,6 +19,11 @@ from spaces.run_files import read_json, read_out_of_fold, sha256_of, write_json
 from trainable.loss import Scale
 
 
+def features_of(_features: object, rows: np.ndarray) -> torch.Tensor:
+    """Stand in for what the classifier sees."""
+    return torch.from_numpy(np.random.default_rng(0).normal(size=(len(rows), 8)))
+
+
 @dataclass
 class Loop:
     """Stands in for ``CrossValidation``: repeats the logits of the search, epoch by epoch."""
@@ -29,12 +34,18 @@ class Loop:
     diverges_at: int | None = None
     epoch: int = 0
     trainings: list[SimpleNamespace] = field(default_factory=list)
+    features: None = None
 
     def __post_init__(self) -> None:
         for number in range(self.folds):
             head = SimpleNamespace(trained=lambda: {"epoch": self.epoch})
             self.trainings.append(
-                SimpleNamespace(fold=SimpleNamespace(number=number), head=head, scale=None)
+                SimpleNamespace(
+                    fold=SimpleNamespace(number=number),
+                    head=head,
+                    scale=None,
+                    represent=features_of,
+                )
             )
 
     def advance(self) -> SimpleNamespace:
@@ -187,6 +198,7 @@ class Scaled:
         self.head = SimpleNamespace(trained=lambda: {"epoch": 1})
         self.scale = Scale(np.full(17, 10.0 * number), np.full(17, 2.0))
         self.configuration = SimpleNamespace(lambda_=lambda_)
+        self.represent = features_of
 
     def predict(self, features: None, rows: np.ndarray) -> torch.Tensor:
         assert (rows == self.fold.validation).all()

@@ -110,7 +110,7 @@ def test_the_ledger_is_on_disk_before_anything_is_read(sealed, monkeypatch):
 
 def test_simultaneous_openings_are_all_counted(sealed):
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: opened(sealed), range(8)))
+        list(pool.map(lambda number: opened(sealed, f"runs/{number}"), range(8)))
     assert [opening.count for opening in openings(*sealed)] == list(range(1, 9))
 
 

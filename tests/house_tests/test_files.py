@@ -12,10 +12,12 @@ import typer
 import yaml
 
 from polartune.commands import app
+from spaces.campaign import Campaign, is_campaign
 from spaces.study import Study, read_study
 
 HOME = Path(__file__).parents[2]
-STUDIES = sorted((HOME / "studies").glob("*.yaml"))
+FILES = sorted((HOME / "studies").glob("*.yaml"))
+STUDIES = [path for path in FILES if not is_campaign(path)]
 README = (HOME / "README.md").read_text(encoding="utf-8")
 
 
@@ -208,8 +210,9 @@ def test_the_license_is_apache_2() -> None:
 
 
 def test_the_readmes_study_is_valid() -> None:
-    [block] = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    assert Study.model_validate(yaml.safe_load(block)).cohort.target == "impaired_any"
+    study, campaign = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", README, re.DOTALL))
+    assert Study.model_validate(study).cohort.target == "impaired_any"
+    assert Campaign.model_validate(campaign | {"study": {}}).transfer.from_ == "impaired_any"
 
 
 def test_the_golden_file_is_json() -> None:

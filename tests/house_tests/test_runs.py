@@ -15,7 +15,7 @@ from rich.console import Console
 import polartune
 from cohort.enrolment import enrol, record, relocate, reopen
 from polartune import commands, steps
-from spaces.environment import describe_computing
+from spaces.environment import describe_computing, hash_code
 from spaces.errors import InputError, RefusedError
 from spaces.run_files import RunFiles
 from spaces.session import driving, is_driven
@@ -173,6 +173,18 @@ def test_other_code_neither_fills_a_bank_nor_trains(
     run.trials.write_text(json.dumps({"format": "polartune/trials/1", "computed_by": begun}) + "\n")
     with pytest.raises(RefusedError, match=r"numpy \(1.0 -> .*begin a run of another name"):
         step(run, None, Console())
+
+
+def test_the_digest_of_the_code_is_of_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "search").mkdir()
+    file = tmp_path / "search" / "trial.py"
+    monkeypatch.setattr("spaces.environment.HOME", tmp_path)
+    file.write_text("epochs = 1\n")
+    before = hash_code(["search"])
+    file.write_text("epochs = 2\n")
+    assert hash_code(["search"]) != before
 
 
 def test_a_damaged_first_line_is_left_to_its_reader(tmp_path: Path) -> None:
