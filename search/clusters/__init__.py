@@ -1,0 +1,1 @@
+"""What starts a cluster: the files for `ray up`, KubeRay and SLURM, checked before they cost money."""
