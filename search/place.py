@@ -223,6 +223,8 @@ def _start(resources: ResourcesSection, folder: Path) -> None:
         num_cpus=None if slots == "auto" else slots * resources.cpus_per_trial,
         include_dashboard=False,
         object_store_memory=OBJECT_STORE_BYTES,
+        # Nobody else is meant to join, so every port of it is opened on loopback only.
+        _node_ip_address="127.0.0.1",
         runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
         _temp_dir=str(folder),
         **_quiet(),

@@ -1,1 +1,1 @@
-"""What starts a cluster: the files for `ray up`, KubeRay and SLURM, checked before they cost money."""
+"""Files that start a cluster, for `ray up`, KubeRay and SLURM, checked before they cost money."""

@@ -14,7 +14,10 @@ OLDEST_RAY = Version("2.56")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _EVERYWHERE = re.compile(r"(?<![\d.])0\.0\.0\.0/0|::/0")
 _MOVING = re.compile(r"nightly|ray-wheels|\bpip3?\b[^\n;&]*\s--pre\b", re.IGNORECASE)
-_UNPINNED_RAY = re.compile(r"\bpip3?\s+install\b[^\n;&]*?[\s'\"](ray(?:\[[\w,]+\])?)(?=[\s'\"]|$)")
+# A command may go on in further lines; the next item of a YAML list is another one.
+_UNPINNED_RAY = re.compile(
+    r"\bpip3?\s+install\b(?:(?!\n\s*- )[^;&])*?[\s'\"](?P<name>ray(?:\[[\w,]+\])?)(?=[\s'\"]|$)"
+)
 _PINNED_RAY = re.compile(r"\bray(?:\[[\w,]+\])?==([\w.]+)")
 _RAY_IMAGE = re.compile(r"rayproject/ray(?:-ml)?:(\d[\w.]*)")
 # Well-known shapes of secrets, and names of secrets that are given a value of their own.
@@ -62,8 +65,6 @@ def check_text(text: str) -> Iterator[Finding]:
             yield Finding(where, "a rule admits the whole internet", "Name your own network")
         if _MOVING.search(said):
             yield Finding(where, "a nightly build is installed", "Pin a release: ray==X.Y.Z")
-        if found := _UNPINNED_RAY.search(said):
-            yield Finding(where, f"{found[1]} is installed in any version", "Pin it: ray==X.Y.Z")
         for kind, pattern in _SECRETS:
             if pattern.search(line):
                 yield Finding(where, f"{kind} stands in the file", "Keep it out, and replace it")
@@ -85,7 +86,11 @@ def check_image(where: str, image: object) -> Iterator[Finding]:
 
 
 def check_versions(text: str) -> Iterator[Finding]:
-    """Yield if a file names several versions of Ray, or one with known vulnerabilities."""
+    """Yield if a file names no or several versions of Ray, or one with known vulnerabilities."""
+    for found in _UNPINNED_RAY.finditer(text):
+        where = f"line {text.count(chr(10), 0, found.start('name')) + 1}"
+        problem = f"{found['name']} is installed in any version"
+        yield Finding(where, problem, "Pin it: ray==X.Y.Z")
     named = sorted({*_PINNED_RAY.findall(text), *_RAY_IMAGE.findall(text)})
     if len(named) > 1:
         problem = f"every node must have the same Ray, got {' and '.join(named)}"

@@ -12,24 +12,68 @@ from spaces.errors import nearest
 
 KINDS = ("RayJob", "RayCluster")
 # Field names of KubeRay 1.7's API reference, the ray.io/v1 types of these names.
-_JOB = (
-    "activeDeadlineSeconds backoffLimit rayClusterSpec submitterPodTemplate metadata "
-    "clusterSelector submitterConfig managedBy deletionStrategy entrypoint runtimeEnvYAML jobId "
-    "submissionMode entrypointResources entrypointNumCpus entrypointNumGpus "
-    "ttlSecondsAfterFinished preRunningDeadlineSeconds shutdownAfterJobFinishes suspend"
-).split()
-_CLUSTER = (
-    "upgradeStrategy authOptions suspend managedBy autoscalerOptions headServiceAnnotations "
-    "enableInTreeAutoscaling gcsFaultToleranceOptions historyServerOptions networkPolicy "
-    "tlsOptions headGroupSpec rayVersion workerGroupSpecs"
-).split()
-_HEAD = (
-    "template headService enableIngress ingressOptions resources labels rayStartParams serviceType"
-).split()
-_WORKERS = (
-    "groupName replicas minReplicas maxReplicas idleTimeoutSeconds rayStartParams template "
-    "scaleStrategy numOfHosts suspend resources labels"
-).split()
+_JOB = [
+    "activeDeadlineSeconds",
+    "backoffLimit",
+    "rayClusterSpec",
+    "submitterPodTemplate",
+    "metadata",
+    "clusterSelector",
+    "submitterConfig",
+    "managedBy",
+    "deletionStrategy",
+    "entrypoint",
+    "runtimeEnvYAML",
+    "jobId",
+    "submissionMode",
+    "entrypointResources",
+    "entrypointNumCpus",
+    "entrypointNumGpus",
+    "ttlSecondsAfterFinished",
+    "preRunningDeadlineSeconds",
+    "shutdownAfterJobFinishes",
+    "suspend",
+]
+_CLUSTER = [
+    "upgradeStrategy",
+    "authOptions",
+    "suspend",
+    "managedBy",
+    "autoscalerOptions",
+    "headServiceAnnotations",
+    "enableInTreeAutoscaling",
+    "gcsFaultToleranceOptions",
+    "historyServerOptions",
+    "networkPolicy",
+    "tlsOptions",
+    "headGroupSpec",
+    "rayVersion",
+    "workerGroupSpecs",
+]
+_HEAD = [
+    "template",
+    "headService",
+    "enableIngress",
+    "ingressOptions",
+    "resources",
+    "labels",
+    "rayStartParams",
+    "serviceType",
+]
+_WORKERS = [
+    "groupName",
+    "replicas",
+    "minReplicas",
+    "maxReplicas",
+    "idleTimeoutSeconds",
+    "rayStartParams",
+    "template",
+    "scaleStrategy",
+    "numOfHosts",
+    "suspend",
+    "resources",
+    "labels",
+]
 _OPEN_SERVICES = ("NodePort", "LoadBalancer")
 _SECRET_NAME = re.compile(r"TOKEN$|PASSWORD|SECRET|_KEY$")
 

@@ -74,7 +74,7 @@ def _check_network(prepared: Mapping[str, Any]) -> Iterator[Finding]:
         if not {"SecurityGroupIds", "NetworkInterfaces"} & settings.keys():
             yield Finding(
                 f"available_node_types.{name}.node_config",
-                "SecurityGroupIds is missing, and the group that Ray makes admits SSH from anywhere",
+                "SecurityGroupIds is missing; the group that Ray makes admits SSH from anywhere",
                 "Name a group that admits your own network on port 22, and itself on every port",
             )
 

@@ -59,7 +59,12 @@ def _syntax_error(text: str) -> str:
     if bash is None:
         return ""
     checked = subprocess.run(  # noqa: S603  reads, never runs
-        [bash, "-n"], input=text, capture_output=True, text=True, timeout=_SHELL_SECONDS, check=False
+        [bash, "-n"],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=_SHELL_SECONDS,
+        check=False,
     )
     return checked.stderr.strip().splitlines()[0] if checked.returncode else ""
 
