@@ -13,7 +13,9 @@ from spaces.run_files import replacing
 # where the sign is a wide one.
 _SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20"
 _FORMULA = re.compile(rf"^(?=\s*[{_SIGNS}])")
-# Where the comma is the decimal mark, Excel ends cells at semicolons, whatever the file says.
+# Where the comma is the decimal mark, Excel ends cells at semicolons, and rows at line breaks, whatever
+# stands between quotes.
+_BREAKS = re.compile(r"[\r\n\v\f\u2028\u2029]+")
 _AFTER_SEMICOLON = re.compile(rf";(?=\s*[{_SIGNS}])")
 
 
@@ -32,11 +34,11 @@ def write_csv(path: Path, frame: pd.DataFrame, *, float_format: str | None = Non
 
 
 def as_text(cell: object) -> object:
-    """Return a cell that no spreadsheet computes; anything but a text unchanged.
+    """Return a cell that no spreadsheet computes, on one line; anything but a text unchanged.
 
     >>> as_text("=1+1"), as_text("a; =1+1"), as_text("logit-DeLong"), as_text(-1.5)
     ("'=1+1", "a;' =1+1", 'logit-DeLong', -1.5)
     """
     if not isinstance(cell, str):
         return cell
-    return _AFTER_SEMICOLON.sub(";'", _FORMULA.sub("'", cell))
+    return _AFTER_SEMICOLON.sub(";'", _FORMULA.sub("'", _BREAKS.sub(" ", cell)))
