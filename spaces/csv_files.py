@@ -13,8 +13,8 @@ from spaces.run_files import replacing
 # where the sign is a wide one.
 _SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20"
 _FORMULA = re.compile(rf"^(?=\s*[{_SIGNS}])")
-# Where the comma is the decimal mark, Excel ends cells at semicolons, and rows at line breaks, whatever
-# stands between quotes.
+# Where the comma is the decimal mark, Excel ends cells at semicolons and rows at line breaks,
+# quoted or not.
 _BREAKS = re.compile(r"[\r\n\v\f\u2028\u2029]+")
 _AFTER_SEMICOLON = re.compile(rf";(?=\s*[{_SIGNS}])")
 
