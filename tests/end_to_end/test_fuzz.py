@@ -23,6 +23,7 @@ from safetensors.torch import save
 
 from cohort.reading.images import ImageFacts, UnusableImageError, inspect_images, read_image
 from cohort.table import read_cohort
+from spaces.campaign import read_campaign
 from spaces.parameters import Configuration
 from spaces.run_files import read_out_of_fold, sha256_of, write_json, write_out_of_fold
 from spaces.study import Study, read_study
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.slow
 INPUTS = {
     "study bytes": 1200,
     "study values": 1400,
+    "campaign values": 600,
     "table bytes": 800,
     "table cells": 800,
     "trials bytes": 1500,
@@ -103,6 +105,32 @@ def test_study_files_of_any_bytes(folder: Path, content: bytes) -> None:
 @given(tree=damaged_tree(STUDY) | values)
 def test_study_files_of_any_values(folder: Path, tree: Any) -> None:
     check_study(folder / "study.yaml", yaml.safe_dump(tree, allow_unicode=True).encode())
+
+
+CAMPAIGN = {
+    "format": "polartune/campaign/1",
+    "name": "all",
+    "inputs": {"rest": ["rest"], "both": ["rest", "reserve"]},
+    "targets": ["impaired"],
+    "transfer": {"from": "impaired", "targets": ["sex"]},
+    "study": {
+        "cohort": {
+            "path": "cohort.csv",
+            "colour_scale": "fixed",
+            "derive": {"impaired": {"below": 2.0}},
+        },
+        "training": {"epochs": 3},
+    },
+}
+
+
+@many("campaign values")
+@given(tree=damaged_tree(CAMPAIGN))
+def test_campaign_files_of_any_values(folder: Path, tree: Any) -> None:
+    path = folder / "campaign.yaml"
+    path.write_text(yaml.safe_dump(tree, allow_unicode=True), encoding="utf-8")
+    plan = answer(lambda: read_campaign(path, folder))
+    assert plan is None or plan.members
 
 
 # Cohort tables
