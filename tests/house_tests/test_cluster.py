@@ -1,7 +1,9 @@
 """The cluster files are valid for Ray, and keep what makes them safe and cheap."""
 
 import copy
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -274,3 +276,33 @@ def test_the_patient_key_is_never_sent(path: Path) -> None:
     assert ".gitignore" in content["rsync_filter"]
     ignored = (HOME / ".gitignore").read_text(encoding="utf-8").split()
     assert {"cohorts/", "runs/", ".venv/"} <= set(ignored)
+
+
+def test_the_slurm_script_starts_ray_on_every_node_and_passes_the_study(tmp_path: Path) -> None:
+    """Run with stand-ins for SLURM's and Ray's commands."""
+    commands = {
+        "scontrol": "printf 'node07\\nnode08\\n'",
+        "srun": 'shift; exec "$@"',
+        "ray": 'echo "$RAY_AUTH_MODE" "$@"; exit 3',
+    }
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").touch()
+    for name, script in commands.items():
+        path = tmp_path / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "42", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "node[07-08]"}
+    done = subprocess.run(
+        ["bash", str(SLURM), "studies/paper.yaml"],
+        cwd=tmp_path,
+        env={**os.environ, **slurm, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    start, _, study = done.stdout.strip().partition(" -- ")
+    assert start.startswith("token symmetric-run --address node07:6379 --min-nodes 2 --temp-dir ")
+    assert start.endswith("ray-42")
+    assert study == "polartune run studies/paper.yaml --address auto --out runs"
+    assert done.returncode == 3  # the study's own exit code is the job's
