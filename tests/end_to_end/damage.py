@@ -100,8 +100,12 @@ def damaged_bytes(draw: st.DrawFn, sound: bytes) -> bytes:
         at = draw(st.integers(0, len(content)))
         to = min(len(content), at + draw(st.integers(0, 40)))
         new = draw(st.sampled_from(TOKENS) | st.binary(max_size=6))
-        kind = draw(st.sampled_from(["replace", "insert", "cut", "end", "repeat", "flip"]))
-        if kind == "flip" and at < len(content):
+        kinds = ["replace", "insert", "cut", "end", "repeat", "flip", "value"]
+        kind = draw(st.sampled_from(kinds))
+        if kind == "value" and (colon := content.find(b": ", at)) >= 0:
+            line_end = content.find(b"\n", colon) % (len(content) + 1)
+            content = content[: colon + 2] + new + content[line_end:]
+        elif kind == "flip" and at < len(content):
             flipped = content[at] ^ (1 << draw(st.integers(0, 7)))
             content = content[:at] + bytes([flipped]) + content[at + 1 :]
         else:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from damage import answer, damaged_bytes, damaged_png, damaged_tree, values
+from damage import TOKENS, answer, damaged_bytes, damaged_png, damaged_tree, values
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
@@ -105,6 +105,15 @@ def test_study_files_of_any_bytes(folder: Path, content: bytes) -> None:
 @given(tree=damaged_tree(STUDY) | values)
 def test_study_files_of_any_values(folder: Path, tree: Any) -> None:
     check_study(folder / "study.yaml", yaml.safe_dump(tree, allow_unicode=True).encode())
+
+
+def test_study_files_with_each_odd_token_as_each_value(folder: Path) -> None:
+    lines = yaml.safe_dump(STUDY).encode().splitlines(keepends=True)
+    for at, line in enumerate(lines):
+        key, colon, _ = line.partition(b": ")
+        for token in TOKENS if colon else ():
+            content = [*lines[:at], key + colon + token + b"\n", *lines[at + 1 :]]
+            check_study(folder / "study.yaml", b"".join(content))
 
 
 CAMPAIGN = {

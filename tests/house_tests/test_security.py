@@ -173,6 +173,26 @@ def test_aliases_that_multiply_are_refused(tmp_path: Path) -> None:
         read_study(tmp_path / "study.yaml")
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("2001-99-99", "a value is not what it looks like"),
+        ("!!int x", "a value is not what it looks like"),
+        ("9" * 5000, "a value is not what it looks like"),
+        ("[" * 3000, "nested too deeply"),
+        ("!!python/object/apply:os._exit [77]", "could not determine a constructor"),
+        ("&a [*a]", "more than 100000 values"),
+        ('"\\0"', "should match pattern"),
+    ],
+)
+def test_a_value_that_is_none_is_refused(value: str, said: str, tmp_path: Path) -> None:
+    text = (HOME / "studies" / "demo.yaml").read_text(encoding="utf-8")
+    study = tmp_path / "study.yaml"
+    study.write_text(re.sub("(?m)^  path: .*$", lambda _: f"  path: {value}", text))
+    with pytest.raises(InputError, match=said):
+        read_study(study)
+
+
 def test_a_few_aliases_are_welcome(tmp_path: Path) -> None:
     content = yaml.safe_load((HOME / "studies" / "demo.yaml").read_text(encoding="utf-8"))
     range_ = {"low": 1e-4, "high": 1e-2, "log": True}
