@@ -9,7 +9,7 @@ import yaml
 
 from spaces.errors import InputError
 
-MOST_BYTES = 1024**2
+MOST_BYTES = 256 * 1024
 """Of a study file; the longest in use has 4 KB."""
 MOST_VALUES = 100_000
 """Values after aliases are filled in: nine lines of ten aliases each would make a billion."""

@@ -154,8 +154,8 @@ def test_an_oversized_table_is_refused_unread(tmp_path: Path) -> None:
 
 
 def test_an_oversized_study_is_refused(tmp_path: Path) -> None:
-    path = sparse(tmp_path / "study.yaml", 2**20 + 1)
-    with pytest.raises(InputError, match="more than 1024 KB"):
+    path = sparse(tmp_path / "study.yaml", 2**18 + 1)
+    with pytest.raises(InputError, match="more than 256 KB"):
         read_study(path)
 
 
