@@ -109,26 +109,7 @@ def check_command(study: StudyFile) -> None:
     show_forecast(content, forecast(content, cohort, study.parent), console)
 
 
-@app.command("check-cluster", rich_help_panel=ASK)
-def check_cluster_command(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="For ray up, KubeRay or SLURM; see clusters/.")
-    ],
-) -> None:
-    """Say what is wrong with a cluster file before it starts machines.
-
-    Ray's own checks, then ours: what is still to fill in, dashboards and ports
-    that others could reach, a missing token mode, images and wheels that change
-    by themselves, secrets in the file. Starts nothing and needs no network.
-    """
-    from search.clusters.check import check_cluster
-
-    kind, findings = check_cluster(file)
-    for finding in findings:
-        sys.stderr.write(f"polartune: {file.name}: {finding}\n")
-    if findings:
-        raise typer.Exit(errors.BAD_INPUT)
-    Console().print(f"{file}: nothing found that is wrong ({kind})", highlight=False)
+app.command("check-cluster", rich_help_panel=ASK)(data_commands.check_cluster_command)
 
 
 @app.command("schema", rich_help_panel=ASK)

@@ -158,12 +158,16 @@ class _About(BaseModel):
     stack: Literal["late", "early"]
     segment_mean: SegmentValues | None
     segment_sd: SegmentValues | None
+    segments_prefix: str | None
     trunk_sha256: str
 
     @model_validator(mode="after")
-    def _both_or_none(self) -> _About:
-        if (self.segment_mean is None) != (self.segment_sd is None):
-            raise ValueError("segment_mean and segment_sd must both be there, or neither")
+    def _all_or_none(self) -> _About:
+        of_segments = (self.segment_mean, self.segment_sd, self.segments_prefix)
+        if len({value is None for value in of_segments}) > 1:
+            raise ValueError(
+                "segment_mean, segment_sd and segments_prefix must all be there, or none"
+            )
         return self
 
 

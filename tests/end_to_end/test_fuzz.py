@@ -316,6 +316,7 @@ ABOUT = {
     "stack": "late",
     "segment_mean": [2.0] * 17,
     "segment_sd": [0.5] * 17,
+    "segments_prefix": "mfr",
     "trunk_sha256": "0" * 64,
     "sha256": "0" * 64,
 }
