@@ -87,7 +87,7 @@ def answer(call: Callable[[], Any]) -> Any:
         except UserError as error:
             said = str(error)
             assert said
-            assert "\n" not in said
+            assert all(sign.isprintable() or sign in "\xa0\u202f" for sign in said)
             assert len(said) < 3000
             return None
 
