@@ -26,8 +26,12 @@ export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 
 # Ray's sockets need a short, local path. The dashboard listens on the head's loopback, Ray's default.
+scratch=/tmp/ray-$SLURM_JOB_ID
+status=0
 srun --kill-on-bad-exit=0 ray symmetric-run \
     --address "$head:6379" \
     --min-nodes "$SLURM_JOB_NUM_NODES" \
-    --temp-dir "/tmp/ray-$SLURM_JOB_ID" \
-    -- polartune run "$study" --address auto --out runs
+    --temp-dir "$scratch" \
+    -- polartune run "$study" --address auto --out runs || status=$?
+srun --kill-on-bad-exit=0 rm -rf "$scratch" || true
+exit "$status"
