@@ -11,7 +11,7 @@ FAST := -m "not slow" -n 2 --dist loadfile
 # Benchmarks want a machine that does nothing else; BENCH=--quick only tries them.
 BENCH :=
 
-.PHONY: help install demo test test-all lint clean bench bench-overhead bench-growth bench-quality
+.PHONY: help install demo test test-all lint audit clean bench bench-overhead bench-growth bench-quality
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make test      the fast tests"
 	@echo "make test-all  lint, types, and every test"
 	@echo "make lint      ruff and mypy"
+	@echo "make audit     known vulnerabilities of the pinned versions (asks pypi.org)"
 	@echo "make install   only install, into .venv (PYTHON=... names the interpreter)"
 	@echo "make bench     our search against what one would write instead (25 minutes)"
 	@echo "make bench-overhead | bench-growth | bench-quality"
@@ -50,6 +51,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: $(INSTALLED)
+	$(BIN)/python .ci/audit
 
 test-all: lint
 	$(TEST) $(FAST)

@@ -109,6 +109,9 @@ def check_command(study: StudyFile) -> None:
     show_forecast(content, forecast(content, cohort, study.parent), console)
 
 
+app.command("check-cluster", rich_help_panel=ASK)(data_commands.check_cluster_command)
+
+
 @app.command("schema", rich_help_panel=ASK)
 def schema_command() -> None:
     """Print the JSON schema of study files: every key, what it means, which values it takes.

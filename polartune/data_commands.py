@@ -1,7 +1,8 @@
-"""Commands about data on disk: feature banks, phantom cohorts, public data sets."""
+"""Commands about files on disk: feature banks, phantom cohorts, public data sets, clusters."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 from rich.console import Console
 
 from polartune.steps import progress_bar
+from spaces import errors
 from spaces.errors import RefusedError
 
 imports = typer.Typer(
@@ -112,3 +114,24 @@ def spectf_command(
     from cohort.drawing.spectf import import_spectf
 
     Console().print(f"Wrote {import_spectf(source, out)}")
+
+
+def check_cluster_command(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="For ray up, KubeRay or SLURM; see clusters/.")
+    ],
+) -> None:
+    """Say what is wrong with a cluster file before it starts machines.
+
+    Ray's own checks, then ours: what is still to fill in, dashboards and ports
+    that others could reach, a missing token mode, images and wheels that change
+    by themselves, secrets in the file. Starts nothing and needs no network.
+    """
+    from search.clusters.check import check_cluster
+
+    kind, findings = check_cluster(file)
+    for finding in findings:
+        sys.stderr.write(f"polartune: {file.name}: {finding}\n")
+    if findings:
+        raise typer.Exit(errors.BAD_INPUT)
+    Console().print(f"{file}: nothing found that is wrong ({kind})", highlight=False)

@@ -219,14 +219,30 @@ def _log_raylet(data: Mapping[str, Any], **_: Any) -> None:
 def _start(resources: ResourcesSection, folder: Path) -> None:
     _require_token()
     slots = resources.slots
-    ray.init(
-        num_cpus=None if slots == "auto" else slots * resources.cpus_per_trial,
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
-        _temp_dir=str(folder),
-        **_quiet(),
-    )
+    with _on_loopback():
+        ray.init(
+            num_cpus=None if slots == "auto" else slots * resources.cpus_per_trial,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
+            _temp_dir=str(folder),
+            **_quiet(),
+        )
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Make a Ray that starts here listen on 127.0.0.1, as it does where it knows no clusters.
+
+    Nobody else is meant to join, and Ray has no option for it: it takes 127.0.0.1 for any address.
+    """
+    constants: Any = ray._private.ray_constants
+    before = constants.ENABLE_RAY_CLUSTER
+    constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
 
 
 def _join(address: str) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from spaces.errors import InputError
-from spaces.explain import explain
+from spaces.explain import SHOWN, explain
+from spaces.read_yaml import read_yaml
 
 Content = TypeVar("Content", bound=BaseModel)
 
@@ -50,19 +52,7 @@ def read_document(
     Raises:
         InputError: the file is missing, is no YAML, or breaks a rule; names the line.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise InputError(str(path), f"cannot be read ({reason})", advice) from None
-    try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not valid"
-        raise InputError(f"{path.name}{line}", f"not valid YAML: {problem}", "") from None
+    tree, content = read_yaml(path, advice)
     if not isinstance(content, dict):
         what = declared_format.split("/")[1]
         raise InputError(path.name, f"is no {what} file (a mapping of sections)", advice)
@@ -70,10 +60,15 @@ def read_document(
     if declared != declared_format:
         raise InputError(
             path.name,
-            f"format must be {declared_format}, got {declared}",
+            f"format must be {declared_format}, got {str(declared)[:SHOWN]}",
             "A newer polartune wrote it: upgrade, or write the file again with this version",
         )
     try:
         return Document(path.name, kind.model_validate(content), tree)
     except ValidationError as error:
-        raise explain(error, path.name, tree, kind.model_json_schema(by_alias=True)) from None
+        raise explain(error, path.name, tree, _schema(kind)) from None
+
+
+@cache
+def _schema(kind: type[BaseModel]) -> dict[str, Any]:
+    return kind.model_json_schema(by_alias=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 DONE = 0
@@ -30,7 +31,8 @@ class UserError(Exception):
         self.problem = problem
         self.remedy = remedy
         ending = "" if remedy.endswith("?") else "."
-        super().__init__(f"{where}: {problem}." + (f" {remedy}{ending}" if remedy else ""))
+        text = f"{where}: {problem}." + (f" {remedy}{ending}" if remedy else "")
+        super().__init__(on_one_line(text))
 
     def __reduce__(self) -> tuple[type[UserError], tuple[str, str, str]]:
         """Keep the three parts when the error travels between processes."""
@@ -51,6 +53,20 @@ class NoCompleteTrialError(UserError):
     """The search ended without one complete trial, so nothing can be selected (exit code 4)."""
 
     exit_code = NO_COMPLETE_TRIAL
+
+
+def on_one_line(text: str) -> str:
+    r"""Return a text that a terminal shows as it is: line breaks and controls as escapes.
+
+    Names in errors come from files, and a file may be a stranger's.
+
+    >>> print(on_one_line("two\nlines, red \x1b[31m"))
+    two\nlines, red \x1b[31m
+    """
+    return "".join(
+        sign if sign.isprintable() or unicodedata.category(sign) == "Zs" else repr(sign)[1:-1]
+        for sign in text
+    )
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -34,7 +34,10 @@ def explain(
     """
     findings = error.errors(include_url=False)
     finding = next((f for f in findings if f["type"] == "extra_forbidden"), findings[0])
-    keys = [key for key in finding["loc"] if key not in TAGS and not _is_type_name(key)]
+    # An unknown key, which stands last, may be called like one of pydantic's own words.
+    unknown = finding["loc"][-1:] if finding["type"] == "extra_forbidden" else ()
+    way = finding["loc"][: len(finding["loc"]) - len(unknown)]
+    keys = [key for key in way if key not in TAGS and not _is_type_name(key)] + [*unknown]
     dotted = ".".join(str(key) for key in [*filter(None, [under]), *keys]) or "the study"
     where = f"{name}:{_line(tree, keys)} {dotted}"
     kind, value = finding["type"], finding.get("input")

@@ -18,6 +18,9 @@ import pyarrow.parquet as pq
 
 from spaces.errors import InputError, RefusedError
 
+SHOWN = 80
+"""Characters of a wrong value that are repeated."""
+
 
 @dataclass(frozen=True)
 class RunFiles:
@@ -192,7 +195,7 @@ def read_json(path: Path, kind: str, version: int = 1) -> dict[str, Any]:
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         problem = f"cannot be read ({error})"
         raise InputError(str(path), problem, "Run the step that writes it") from None
     declared = document.get("format") if isinstance(document, dict) else None
@@ -210,7 +213,7 @@ def check_format(path: Path, declared: object, kind: str, version: int = 1) -> N
     if declared != expected:
         raise RefusedError(
             str(path),
-            f"format must be {expected}, got {declared}",
+            f"format must be {expected}, got {str(declared)[:SHOWN]}",
             "Another version of polartune wrote it: use that version, or run the study again",
         )
 
@@ -247,14 +250,16 @@ def read_out_of_fold(path: Path, sha256: str | None = None) -> np.ndarray:
     Raises:
         RefusedError: the file's digest is not ``sha256``, or its format is another.
     """
-    if sha256 is not None and sha256_of(path) != sha256:
-        raise RefusedError(
-            str(path), "its digest differs from the one in trials.jsonl", "Restore the file"
-        )
-    table = pq.read_table(path)
-    metadata = table.schema.metadata or {}
-    check_format(path, metadata.get(b"format", b"").decode(), "oof")
-    frame: pd.DataFrame = table.to_pandas()
-    epochs = int(frame["epoch"].max())
-    columns = frame[["logit_negative", "logit_positive"]].to_numpy(dtype=np.float32)
-    return columns.reshape(epochs, len(frame) // epochs, 2)
+    try:
+        if sha256 is not None and sha256_of(path) != sha256:
+            problem = "its digest differs from the one in trials.jsonl"
+            raise RefusedError(str(path), problem, "Restore the file")
+        table = pq.read_table(path)
+        metadata = table.schema.metadata or {}
+        check_format(path, metadata.get(b"format", b"").decode(errors="replace"), "oof")
+        frame: pd.DataFrame = table.to_pandas()
+        epochs = int(frame["epoch"].max())
+        columns = frame[["logit_negative", "logit_positive"]].to_numpy(dtype=np.float32)
+        return columns.reshape(epochs, len(frame) // epochs, 2)
+    except (OSError, ValueError, KeyError, ZeroDivisionError, pa.ArrowException):
+        raise RefusedError(str(path), "it is missing or damaged", "Restore the file") from None

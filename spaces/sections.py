@@ -13,6 +13,10 @@ from spaces.parameters import STRICT
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Backbone = Literal["efficientnet_lite0", "resnet18", "resnet34", "resnet50"]
+ImageSize = Annotated[int, Field(ge=32, le=1024)]
+# A NUL byte ends a path for the operating system, which refuses it.
+FilePath = Annotated[str, Field(pattern=r"^[^\x00]+$")]
 Territory = Literal["any", "LAD", "RCA", "LCx"]
 
 
@@ -57,7 +61,7 @@ class CohortSection(BaseModel):
 
     model_config = STRICT
 
-    path: str
+    path: FilePath
     """The cohort table, relative to the study file."""
     inputs: Annotated[list[str], Field(min_length=1)]
     """The columns with the paths of the polar maps that the network sees."""
@@ -93,7 +97,7 @@ class WeightsFile(BaseModel):
 
     model_config = STRICT
 
-    file: str
+    file: FilePath
     """A state dict with torchvision's names (.pth or .safetensors), relative to the study file."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     """The digest that the file must have, as ``sha256sum`` prints it."""
@@ -104,13 +108,13 @@ class NetworkSection(BaseModel):
 
     model_config = STRICT
 
-    backbone: Literal["efficientnet_lite0", "resnet18", "resnet34", "resnet50"] = "resnet50"
+    backbone: Backbone = "resnet50"
     """The network that sees the maps."""
     weights: Literal["imagenet", "random"] | WeightsFile = "imagenet"
     """Where it starts: ImageNet weights (the ResNets' are downloaded once), random, or a file."""
     trainable_layers: Positive | Literal["all"] = 3
     """The last weighted layers, counted from the output, each with its batch norm."""
-    image_size: Annotated[int, Field(ge=32, le=1024)] = 224
+    image_size: ImageSize = 224
     """Edge in pixels that every map is resized to."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Number format of the products; auto takes bf16 where the processor has it."""
@@ -121,7 +125,7 @@ class TransferSection(BaseModel):
 
     model_config = STRICT
 
-    run: str
+    run: FilePath
     """Its directory, relative to the study file. Fold k starts from fold k of that run, with new
     logits; so both need the same split, maps and network."""
 
@@ -235,7 +239,7 @@ class BankSection(BaseModel):
 
     mode: Literal["on", "off"] = "on"
     """Whether the frozen layers' outputs are kept on disk (on) or computed in every epoch."""
-    path: str | None = None
+    path: FilePath | None = None
     """A folder for banks, relative to the study file; null for ``banks`` beside the cohort."""
 
 

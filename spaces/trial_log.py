@@ -6,17 +6,20 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from spaces.environment import describe_computing
 from spaces.errors import RefusedError
 from spaces.parameters import Configuration
 from spaces.run_files import check_format
+from spaces.trial_events import Asked, Ended, EpochEnded, Event, Lost, read_event
 
-SHORT = 20
-"""Characters; a version is shown, a digest is not."""
+# Characters: a version is shown, a digest is not; and so much of what is wrong with a line.
+SHORT, SHOWN = 20, 160
 State = Literal["complete", "stopped", "failed"]
 WINDOW = 3
 
@@ -218,8 +221,8 @@ def refuse_other_code(path: Path) -> None:
     if not first.endswith("\n"):
         return  # torn: its driver died before there was a trial
     try:
-        begun = json.loads(first).get("computed_by", {})
-    except (ValueError, AttributeError):
+        begun = dict(json.loads(first).get("computed_by", {}))
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return  # damaged, as read_trials will say
     here = describe_computing()
     changed = [
@@ -250,47 +253,48 @@ def read_trials(path: Path) -> list[TrialRecord]:
     trials: dict[int, TrialRecord] = {}
     for at, line in enumerate(lines[:-1], start=1):
         try:
-            event = json.loads(line)
             if at == 1:
-                check_format(path, event.get("format"), "trials")
+                check_format(path, json.loads(line).get("format"), "trials")
                 continue
-            _apply(event, trials)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RefusedError(
-                f"{path}:{at}", f"a damaged line ({error})", "Restore the file from a copy"
+            _apply(read_event(line), trials)
+        except ValidationError as error:
+            [first, *_] = error.errors(include_url=False, include_input=False)
+            where = ".".join(map(str, first["loc"]))
+            raise _damaged(
+                path, at, f"{where}: {first['msg']}" if where else first["msg"]
             ) from None
+        except (ValueError, KeyError, AttributeError, RecursionError) as error:
+            raise _damaged(path, at, str(error)) from None
     return [trials[number] for number in sorted(trials)]
 
 
-def _apply(event: dict[str, Any], trials: dict[int, TrialRecord]) -> None:
-    kind, number = event["event"], event["number"]
-    if kind == "asked":
+def _damaged(path: Path, line: int, problem: str) -> RefusedError:
+    short = " ".join(problem.split())[:SHOWN]
+    return RefusedError(f"{path}:{line}", f"a damaged line ({short})", "Restore it from a copy")
+
+
+def _apply(event: Event, trials: dict[int, TrialRecord]) -> None:
+    number = event.number
+    if isinstance(event, Asked):
         if number in trials:
             raise ValueError(f"trial {number} is asked twice")
-        configuration = Configuration.from_mapping(event["config"])
-        trials[number] = TrialRecord(number, configuration, event["source"])
+        trials[number] = TrialRecord(number, Configuration.from_mapping(event.config), event.source)
         return
+    if number not in trials:
+        raise ValueError(f"trial {number} was never asked")
     trial = trials[number]
     if trial.state is not None:
         raise ValueError(f"trial {number} has ended already")
-    if kind == "epoch":
-        if event["epoch"] == len(trial.epochs) + 1:
-            trial.epochs.append(
-                Epoch(
-                    epoch=event["epoch"],
-                    auc=tuple(event["auc"]),
-                    pooled_auc=event["pooled_auc"],
-                    loss={name: tuple(values) for name, values in event["loss"].items()},
-                    score=event["score"],
-                    seconds=event["seconds"],
-                )
-            )
-    elif kind == "lost":
+    if isinstance(event, EpochEnded):
+        if event.epoch == len(trial.epochs) + 1:
+            values = {part.name: getattr(event, part.name) for part in fields(Epoch)}
+            trial.epochs.append(Epoch(**values))
+    elif isinstance(event, Lost):
         trial.retries += 1
-    elif kind == "ended":
-        for name in ("state", "reason", "score", "best_epoch", "oof_sha256", "retries"):
-            setattr(trial, name, event[name])
-        for name in ("seconds", "host", "device", "threads"):
-            setattr(trial, name, event[name])
     else:
-        raise ValueError(f"unknown event {kind}")
+        _end(trial, event)
+
+
+def _end(trial: TrialRecord, event: Ended) -> None:
+    for name in Ended.model_fields.keys() - {"event", "number"}:
+        setattr(trial, name, getattr(event, name))

@@ -89,8 +89,10 @@ class Familiarity:
         try:
             found: Mapping[str, np.ndarray] = load_file(path)
             rest, limit = found["scalars"].tolist()
-            return cls(found["mean"], found["components"], found["variances"], rest, limit)
-        except (SafetensorError, OSError, KeyError, ValueError):
+            (width,), (count,) = found["mean"].shape, found["variances"].shape
+            components = found["components"].reshape(count, width)
+            return cls(found["mean"], components, found["variances"], rest, limit)
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError):
             raise RefusedError(str(path), "the file is damaged", "Retrain the model") from None
 
 

@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from cohort.reading.images import read_images
 from cohort.segments import SEGMENTS
-from spaces.errors import RefusedError
+from spaces.errors import InputError, RefusedError
 from spaces.run_files import read_json, replacing, sha256_of
-from spaces.sections import NetworkSection
+from spaces.sections import Backbone, ImageSize, NetworkSection
 from trainable.loss import LOGITS, Scale
 from trainable.network import PolarNetwork, build_network, prepare
 
 WEIGHTS = "model.safetensors"
 ABOUT = "model.json"
 BATCH = 16
+MOST_INPUTS = 64
+SegmentValues = Annotated[list[float], Field(min_length=SEGMENTS, max_length=SEGMENTS)]
 
 
 @dataclass(frozen=True)
@@ -117,23 +121,60 @@ def load_model(folder: Path, device: str = "cpu") -> Model:
 
     Raises:
         InputError: model.json is missing or damaged.
-        RefusedError: the weights' digest is not the one in model.json.
+        RefusedError: the weights' digest is not the one in model.json, or they are not those of
+            the network that it describes.
     """
     info = read_json(folder / ABOUT, "model")
+    about = _check(info, folder / ABOUT)
     weights = folder / WEIGHTS
-    if not weights.is_file() or sha256_of(weights) != info["sha256"]:
+    if not weights.is_file() or sha256_of(weights) != about.sha256:
         raise RefusedError(
             str(weights), "the weights are not those that model.json describes", "Retrain the model"
         )
-    section = NetworkSection(
-        backbone=info["backbone"], weights="random", image_size=info["image_size"]
-    )
     network = build_network(
-        section,
-        maps=len(info["inputs"]),
-        stack=info["stack"],
+        NetworkSection(backbone=about.backbone, weights="random", image_size=about.image_size),
+        maps=len(about.inputs),
+        stack=about.stack,
         folder=folder,
         generator=torch.Generator().manual_seed(0),
     )
-    network.load_torchvision_state(load_file(weights))
+    try:
+        network.load_torchvision_state(load_file(weights))
+    except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        problem = f"the weights do not fit the network of model.json ({type(error).__name__})"
+        raise RefusedError(str(weights), problem, "Retrain the model") from None
     return Model(network.to(device).eval(), info, device)
+
+
+class _About(BaseModel):
+    """What model.json must say for its model to be built; it says more."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+    sha256: str
+    backbone: Backbone
+    image_size: ImageSize
+    inputs: Annotated[list[str], Field(min_length=1, max_length=MOST_INPUTS)]
+    stack: Literal["late", "early"]
+    segment_mean: SegmentValues | None
+    segment_sd: SegmentValues | None
+    segments_prefix: str | None
+    trunk_sha256: str
+
+    @model_validator(mode="after")
+    def _all_or_none(self) -> _About:
+        of_segments = (self.segment_mean, self.segment_sd, self.segments_prefix)
+        if len({value is None for value in of_segments}) > 1:
+            raise ValueError(
+                "segment_mean, segment_sd and segments_prefix must all be there, or none"
+            )
+        return self
+
+
+def _check(info: Mapping[str, Any], path: Path) -> _About:
+    try:
+        return _About.model_validate(info)
+    except ValidationError as error:
+        [first, *_] = error.errors(include_url=False, include_input=False)
+        where = ".".join(map(str, first["loc"])) or "model.json"
+        raise InputError(f"{path} {where}", first["msg"], "Retrain the model") from None

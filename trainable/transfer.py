@@ -92,7 +92,7 @@ class FirstStep:
             expected = self.model.info["folds"][path.name]
             if sha256_of(path) == expected:
                 return load_file(path)
-        except (KeyError, OSError, SafetensorError):
+        except (KeyError, TypeError, OSError, SafetensorError):
             pass
         raise RefusedError(
             WHERE,

@@ -16,7 +16,7 @@ from analysis.judge.answer import answer
 from analysis.judge.baselines import L2, concatenate_segments, predict_baseline
 from analysis.judge.characteristics import compare_sets
 from analysis.judge.freeze import BASELINES, freeze, read_predictions
-from analysis.judge.metric_tables import MODEL, ROC, write_csv, write_roc, write_table
+from analysis.judge.metric_tables import MODEL, ROC, write_roc, write_table
 from analysis.judge.references import compare_references
 from analysis.judge.segment_values import (
     NO_SEGMENTS,
@@ -48,6 +48,7 @@ from cohort.sealed import (
     sealed_images,
 )
 from cohort.table import Cohort
+from spaces.csv_files import write_csv
 from spaces.errors import InputError
 from spaces.run_files import RunFiles, read_json, sha256_of, write_json
 from spaces.study import Study, read_study

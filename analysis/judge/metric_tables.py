@@ -13,12 +13,10 @@ from sklearn.metrics import roc_curve
 from analysis.judge.segment_values import LOWEST, TEST
 from analysis.statistics.agreement import QUANTITIES
 from analysis.statistics.metrics import PROPORTIONS, Estimate
-from spaces.run_files import replacing
+from spaces.csv_files import write_csv
 
 MODEL = "model"
 ROC = "roc.csv"
-# Spreadsheets take a cell that begins so for a formula, after white space too.
-FORMULA_STARTS = ("=", "+", "-", "@")
 
 
 def write_table(path: Path, metrics: Mapping[str, Any]) -> None:
@@ -53,20 +51,6 @@ def roc_points(positive: np.ndarray, score: np.ndarray) -> pd.DataFrame:
     """Return ``false_positive_rate`` and ``true_positive_rate``, from (0, 0) to (1, 1)."""
     false_rate, true_rate, _ = roc_curve(positive, score)
     return pd.DataFrame({"false_positive_rate": false_rate, "true_positive_rate": true_rate})
-
-
-def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table without its index, whole or not at all; no cell is a formula."""
-    texts = frame.select_dtypes(exclude=["number", "bool"]).columns
-    safe = frame.assign(**{str(name): frame[name].map(_as_text) for name in texts})
-    with replacing(path) as partial:
-        safe.rename(columns=_as_text).to_csv(partial, index=False)
-
-
-def _as_text(cell: object) -> object:
-    """Return a cell that no spreadsheet computes: an apostrophe before what begins a formula."""
-    risky = isinstance(cell, str) and cell.lstrip().startswith(FORMULA_STARTS)
-    return f"'{cell}" if risky else cell
 
 
 def _estimates(

@@ -10,7 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from analysis.judge.answer import maps_of, number, percent, plain, title
-from analysis.judge.metric_tables import MODEL, write_csv
+from analysis.judge.metric_tables import MODEL
 from analysis.report.findings import read_findings
 from analysis.report.page import environment, stylesheet
 from analysis.statistics.bootstrap import LOGIT_DELONG, PERCENTILE, clopper_pearson_interval
@@ -18,6 +18,7 @@ from analysis.statistics.chance import holm
 from analysis.statistics.metrics import HALF
 from cohort.table import Cohort
 from spaces.campaign import Member, Plan
+from spaces.csv_files import write_csv
 from spaces.run_files import RunFiles, read_json, write_json, write_text
 
 TEMPLATE = "campaign.html"

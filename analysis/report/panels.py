@@ -20,7 +20,7 @@ from analysis.judge.judgement import (
     frame_of,
     label_of,
 )
-from analysis.judge.metric_tables import MODEL, ROC, roc_points, write_csv
+from analysis.judge.metric_tables import MODEL, ROC, roc_points
 from analysis.report import figures
 from analysis.report.drawing import BLUE, GREY, ORANGE, Figure
 from analysis.report.figures import Bar
@@ -30,6 +30,7 @@ from analysis.statistics.curves import Calibration, calibrate
 from analysis.statistics.metrics import HALF, YOUDEN, log_odds_of
 from analysis.statistics.roc_band import RESAMPLES, roc_band
 from cohort.table import Cohort
+from spaces.csv_files import write_csv
 from spaces.run_files import RunFiles, read_out_of_fold
 from spaces.study import Study
 

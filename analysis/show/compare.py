@@ -5,7 +5,6 @@ Nothing is opened here: a test AUC is shown where a run has one already.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -22,8 +22,9 @@ from analysis.judge.answer import limits, number, why_exploratory
 from analysis.statistics.bootstrap import LOGIT_DELONG, PERCENTILE, draw_resamples
 from analysis.statistics.metrics import Estimate, compare_aucs, log_odds_of
 from cohort.enrolment import reopen
+from spaces.csv_files import write_csv
 from spaces.errors import InputError, UserError
-from spaces.run_files import RunFiles, read_json, read_out_of_fold, replacing
+from spaces.run_files import RunFiles, read_json, read_out_of_fold
 from spaces.study import Study, read_study
 from spaces.trial_log import read_trials
 
@@ -190,10 +191,7 @@ def write_comparison(
     for at, run in enumerate(runs):
         row = _row(run) | (_difference_row(differences[at - 1]) if at else first)
         rows.append(row | {name: values[at] for name, values in settings.items()})
-    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, pd.DataFrame(rows))
 
 
 def _row(run: Compared) -> dict[str, Any]:

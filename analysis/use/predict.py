@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
-from analysis.judge.metric_tables import write_csv
 from cohort.reading.csv_rows import read_rows
 from cohort.reading.findings import Findings
 from cohort.reading.image_paths import locate_images
 from cohort.reading.images import UnusableImageError, inspect_images
 from cohort.segments import segment_columns
+from spaces.csv_files import write_csv
 from spaces.errors import InputError
 from trainable.familiarity import Familiarity
 from trainable.model import ABOUT, load_model

@@ -20,8 +20,8 @@ from cohort.drawing.polar_map import HIGHEST, SMALLEST, canvas
 from cohort.drawing.population import Population, populate
 from cohort.drawing.truth import write_truth
 from cohort.segments import segment_columns
+from spaces.csv_files import write_csv
 from spaces.errors import InputError, nearest
-from spaces.run_files import replacing
 
 INPUTS = tuple(HIGHEST)
 COLUMNS = MappingProxyType({"rest": "rest_mbf", "stress": "stress_mbf", "reserve": "mfr"})
@@ -117,8 +117,7 @@ def draw_phantom(
     table = pd.DataFrame(rows)
     write_truth(folder / "truth.json", table, inputs=inputs, ceiling=ceiling)
     path = folder / "cohort.csv"
-    with replacing(path) as partial:
-        table.to_csv(partial, index=False)
+    write_csv(path, table)
     return path
 
 

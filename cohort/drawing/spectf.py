@@ -16,8 +16,8 @@ from PIL import Image
 
 from cohort.drawing.polar_map import draw_segments
 from cohort.segments import SEGMENTS, segment_columns
+from spaces.csv_files import write_csv
 from spaces.errors import InputError
-from spaces.run_files import replacing
 
 REGIONS = 22
 HIGHEST_COUNT = 100
@@ -86,8 +86,7 @@ def import_spectf(source: Path, folder: Path) -> Path:
         axis=1,
     )
     path = folder / "cohort.csv"
-    with replacing(path) as partial:
-        table.to_csv(partial, index=False, float_format="%.6g")
+    write_csv(path, table, float_format="%.6g")
     return path
 
 

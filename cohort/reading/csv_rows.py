@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import pyarrow.csv
 
 from spaces.errors import InputError
 
+MOST_BYTES = 4 * 1024**3
+"""Of a table: a million patients with 500 columns have less."""
 MISSING = ("", "na", "n/a", "nan", "null", "none")
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # first bytes of .xlsx and .xls
 _DECIMAL_COMMA = r"^([+-]?[0-9]*),([0-9]+([eE][+-]?[0-9]+)?)$"
@@ -61,6 +64,12 @@ def read_rows(path: Path) -> CsvRows:
             message holds no cell.
     """
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(path.name, "the cohort table must be a file", "Check cohort.path")
+        if status.st_size > MOST_BYTES:
+            problem = f"the cohort table has {status.st_size / 1024**3:.0f} GB, at most 4 are read"
+            raise InputError(path.name, problem, "Leave out the columns that no study needs")
         content = path.read_bytes()
     except OSError as error:
         reason = error.strerror or "unreadable"

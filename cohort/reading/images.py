@@ -8,8 +8,10 @@ import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -18,6 +20,11 @@ from spaces.errors import InputError
 
 LEAST_SIDE = 16
 MOST_PIXELS = 64_000_000
+MOST_BYTES = 256 * 1024**2
+"""Of a file: more than 64 million pixels take without compression."""
+_LARGE = 4_000_000
+"""Pixels from which images are decoded one at a time: 64 million need about a gigabyte."""
+_large_turn = Lock()
 FORMATS = ("PNG", "JPEG")
 THUMBNAIL = 32
 """Side in pixels of the grey thumbnail by which pictures are compared."""
@@ -121,13 +128,21 @@ def inspect_images(paths: Iterable[Path]) -> list[ImageFacts | UnusableImageErro
 def _decode(path: Path) -> tuple[Image.Image, str]:
     """Return an 8-bit RGB image and its kind; the size is checked before any pixel is decoded."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise UnusableImageError("the image must be a file", "Correct the path")
+        if status.st_size > MOST_BYTES:
+            rule = f"the image file must have at most {MOST_BYTES // 1024**2} MB"
+            raise UnusableImageError(
+                rule, "Export a single polar map", f"{status.st_size // 1024**2} MB"
+            )
         with Image.open(path, formats=FORMATS) as image:
             _check_size(image.width, image.height)
-            image.load()
-            kind = f"{image.format} {image.mode} {image.width}x{image.height}"
-            return _as_rgb(image), kind
+            is_large = image.width * image.height > _LARGE
+            with _large_turn if is_large else nullcontext():
+                image.load()
+                kind = f"{image.format} {image.mode} {image.width}x{image.height}"
+                return _as_rgb(image), kind
     except FileNotFoundError:
         raise UnusableImageError(
             "the image file is missing", "Correct the path or give the row an exclusion_reason"
@@ -136,7 +151,7 @@ def _decode(path: Path) -> tuple[Image.Image, str]:
         raise UnusableImageError(
             "the image must be an intact PNG or JPEG", "Export it again in one of these formats"
         ) from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(None) from None
     except _DAMAGE:
         raise UnusableImageError(

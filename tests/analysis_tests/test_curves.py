@@ -6,7 +6,6 @@ import pytest
 from finished_run import Run
 
 from analysis.judge.answer import maps_of, number
-from analysis.judge.metric_tables import write_csv
 from analysis.report.panels import read_chosen
 from analysis.statistics.bootstrap import auc_of
 from analysis.statistics.curves import (
@@ -16,6 +15,7 @@ from analysis.statistics.curves import (
     strength_table,
     trial_table,
 )
+from spaces.csv_files import write_csv
 from spaces.trial_log import read_trials
 
 

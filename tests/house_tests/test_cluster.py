@@ -1,16 +1,38 @@
-"""cluster.yaml is valid for Ray, and keeps what makes it safe and cheap."""
+"""The cluster files are valid for Ray, and keep what makes them safe and cheap."""
 
 import copy
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
+
+from polartune.commands import app
+from spaces import errors
 
 pytest.importorskip("ray.autoscaler", reason="needs the extra `cluster`")
-from ray.autoscaler._private.util import prepare_config, validate_config
+from search.clusters.check import check_cluster
+from search.clusters.ray_up import prepare
 
-FILE = Path(__file__).parents[2] / "cluster.yaml"
+HOME = Path(__file__).parents[2]
+FILE = HOME / "cluster.yaml"
+ON_PREMISE = HOME / "clusters" / "on_premise.yaml"
+KUBERAY = HOME / "clusters" / "kuberay.yaml"
+SLURM = HOME / "clusters" / "slurm.sh"
+FILES = {FILE: "ray up", ON_PREMISE: "ray up", KUBERAY: "KubeRay", SLURM: "SLURM"}
+
+
+def filled_in(path: Path) -> str:
+    return path.read_text(encoding="utf-8").replace("REPLACE_ME", "ours")
+
+
+def findings(text: str, path: Path, folder: Path) -> list[str]:
+    written = folder / path.name
+    written.write_text(text, encoding="utf-8")
+    return [str(finding) for finding in check_cluster(written)[1]]
 
 
 @pytest.fixture
@@ -20,16 +42,22 @@ def written() -> dict:
 
 @pytest.fixture
 def prepared(written: dict) -> dict:
-    return prepare_config(written)
+    return prepare(written)
 
 
-def test_ray_accepts_it(prepared: dict) -> None:
-    validate_config(prepared)
+@pytest.mark.parametrize(("path", "kind"), FILES.items(), ids=[path.name for path in FILES])
+def test_a_shipped_file_waits_for_nothing_but_your_own_names(
+    path: Path, kind: str, tmp_path: Path
+) -> None:
+    found_kind, found = check_cluster(path)
+    assert found_kind == kind
+    assert {finding.problem for finding in found} <= {"REPLACE_ME stands here still"}
+    assert findings(filled_in(path), path, tmp_path) == []
 
 
-MUTATIONS = {
+RAY_REFUSES = {
     "a misspelt key": lambda c: c.update(worker_nodez=1),
-    "no provider": lambda c: c.pop("provider"),
+    "no provider type": lambda c: c["provider"].pop("type"),
     "a head type that does not exist": lambda c: c.update(head_node_type="nobody"),
     "half a CPU": lambda c: c["available_node_types"]["gpu_worker"]["resources"].update(CPU=0.5),
     "text as a number": lambda c: c.update(max_workers="eight"),
@@ -41,13 +69,166 @@ MUTATIONS = {
 }
 
 
-@pytest.mark.parametrize("mutate", MUTATIONS.values(), ids=MUTATIONS)
-def test_ray_rejects_mistakes(written: dict, mutate: object) -> None:
+@pytest.mark.parametrize("mutate", RAY_REFUSES.values(), ids=RAY_REFUSES)
+def test_what_ray_refuses_is_found(written: dict, mutate: object, tmp_path: Path) -> None:
     broken = copy.deepcopy(written)
     mutate(broken)
-    with pytest.raises(Exception) as refused:  # noqa: PT011  jsonschema's, ValueError or KeyError
-        validate_config(prepare_config(broken))
-    assert refused.value is not None
+    text = yaml.safe_dump(broken).replace("REPLACE_ME", "ours")
+    [found] = findings(text, FILE, tmp_path)
+    assert found.startswith("the file: Ray refuses it (")
+
+
+# File, text in it, what an edit makes of it, what must be said.
+MISTAKES = {
+    "an open dashboard": (FILE, "host=127.0.0.1", "host=0.0.0.0", "dashboard must listen on"),
+    "a token mode that the head lacks": (
+        FILE,
+        "RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 ray start --head",
+        "ray start --head",
+        "head_start_ray_commands: RAY_AUTH_MODE=token must stand before",
+    ),
+    "a token mode that the workers lack": (
+        FILE,
+        "RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 ray start --address",
+        "ray start --address",
+        "worker_start_ray_commands: RAY_AUTH_MODE=token must stand before",
+    ),
+    "a misspelt option": (FILE, "--object-manager-port", "--object-manger-port", "No such option"),
+    "an image that moves": (FILE, "ray:2.60.0-py311-gpu", "ray:latest-gpu", "docker.worker_image"),
+    "an image without a tag": (FILE, "ray:2.60.0-py311\n", "ray\n", "docker.head_image"),
+    "a nightly wheel": (FILE, "'ray[tune]==2.60.0'", "ray-nightly.whl", "a nightly build"),
+    "a Ray in any version": (
+        FILE,
+        "'ray[tune]==2.60.0'",
+        "'ray[tune]'",
+        "installed in any version",
+    ),
+    "two versions of Ray": (FILE, "ray[tune]==2.60.0", "ray[tune]==2.59.0", "2.59.0 and 2.60.0"),
+    "an old Ray": (FILE, "2.60.0", "2.51.0", "Ray must be 2.56 or later, got 2.51.0"),
+    "a security group by Ray": (
+        FILE,
+        "      SecurityGroupIds: [sg-ours]\n",
+        "",
+        "the group that Ray makes admits SSH",
+    ),
+    "a world-open rule": (
+        FILE,
+        "  cache_stopped_nodes: false",
+        "  security_group: {IpPermissions: [{IpRanges: [{CidrIp: 0.0.0.0/0}]}]}",
+        "a rule admits the whole internet",
+    ),
+    "credentials that are copied": (
+        FILE,
+        "  /home/ray/polartune: .\n",
+        "  /home/ray/polartune: .\n  /home/ray/.aws: ~/.aws\n",
+        "~/.aws would be copied to every node",
+    ),
+    "patient keys that are sent": (FILE, ', "**/*.key"', "", "patient keys must not be sent"),
+    "other people's processes": (FILE, "  - ray stop\n", "  - ray stop -f\n", "ray stop --force"),
+    "a secret": (
+        FILE,
+        "RAY_AUTH_MODE=token",
+        "RAY_AUTH_TOKEN=ab12cd34ef",
+        "a secret in plain text",
+    ),
+    "an access key": (FILE, "ssh_user: ubuntu", "ssh_user: AKIAABCDEFGHIJKLMNOP", "AWS access key"),
+    "a key in a comment": (
+        FILE,
+        "# A polartune",
+        "# -----BEGIN RSA PRIVATE KEY-----",
+        "a private key",
+    ),
+    "on premise, an open dashboard": (
+        ON_PREMISE,
+        "127.0.0.1",
+        "0.0.0.0",  # noqa: S104
+        "must listen on 127.0.0.1",
+    ),
+    "on premise, no hosts": (ON_PREMISE, "  head_ip", "  head", "Ray refuses it (Please supply"),
+    "KubeRay, no token": (
+        KUBERAY,
+        "mode: token",
+        "mode: disabled",
+        "authOptions.mode must be token",
+    ),
+    "KubeRay, a misspelt key": (
+        KUBERAY,
+        "maxReplicas",
+        "maxReplica",
+        "Did you mean 'maxReplicas'?",
+    ),
+    "KubeRay, a misspelt option": (KUBERAY, "num-cpus", "num-cpu", "No such option"),
+    "KubeRay, an open service": (KUBERAY, "ClusterIP", "LoadBalancer", "open to networks outside"),
+    "KubeRay, no policy": (KUBERAY, "kind: NetworkPolicy", "kind: Other", "no NetworkPolicy"),
+    "KubeRay, a policy for all": (
+        KUBERAY,
+        "  ingress:\n",
+        "  ingress:\n    - {}\n",
+        "no NetworkPolicy",
+    ),
+    "KubeRay, an image that moves": (KUBERAY, "polartune:0.1.0", "polartune:latest", "pinned"),
+    "KubeRay, a value in the file": (
+        KUBERAY,
+        'RAY_USAGE_STATS_ENABLED, value: "0"',
+        "RAY_AUTH_TOKEN, value: abcdef",
+        "RAY_AUTH_TOKEN has its value in the file",
+    ),
+    "KubeRay, root": (KUBERAY, "allowPrivilegeEscalation: false", "privileged: true", "Escalation"),
+    "KubeRay, a cluster for ever": (KUBERAY, "shutdownAfterJobFinishes: true", "", "costing money"),
+    "SLURM, no token": (SLURM, "export RAY_AUTH_MODE=token", "", "export RAY_AUTH_MODE=token is"),
+    "SLURM, an open dashboard": (
+        SLURM,
+        "--temp-dir",
+        "--dashboard-host 0.0.0.0 --temp-dir",
+        "must listen on 127.0.0.1, got 0.0.0.0",
+    ),
+    "SLURM, an option of the head": (SLURM, "--temp-dir", "--head --temp-dir", "--head cannot be"),
+    "SLURM, a misspelt option": (SLURM, "--temp-dir", "--tmp-dir", "No such option"),
+    "SLURM, no separator": (SLURM, "    -- polartune", "    polartune", "-- must stand between"),
+    "SLURM, shared nodes": (SLURM, "#SBATCH --exclusive\n", "", "--exclusive is missing"),
+    "SLURM, two Rays a node": (
+        SLURM,
+        "per-node=1\n#SBATCH --ex",
+        "per-node=2\n#SBATCH --ex",
+        "one Ray",
+    ),
+    "SLURM, an unclosed quote": (SLURM, '"$head:6379"', '"$head:6379', "no valid shell"),
+}
+
+
+@pytest.mark.parametrize(("path", "before", "after", "said"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_found_and_named(
+    path: Path, before: str, after: str, said: str, tmp_path: Path
+) -> None:
+    text = filled_in(path)
+    assert before in text
+    assert said in "\n".join(findings(text.replace(before, after), path, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: study\n", "is no cluster file"),
+        ("a: [", "is neither YAML nor a SLURM script"),
+        ("[" * 2000, "is neither YAML nor a SLURM script"),
+    ],
+)
+def test_another_file_is_refused_in_one_line(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "other.yaml"
+    path.write_text(text)
+    with pytest.raises(errors.InputError, match=said):
+        check_cluster(path)
+
+
+def test_the_command_says_what_is_left_and_ends_with_2(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(filled_in(FILE), encoding="utf-8")
+    done = CliRunner().invoke(app, ["check-cluster", str(path)])
+    assert done.exit_code == errors.DONE, done.stderr
+    assert done.stdout.split() == [*f"{path}: nothing found that is wrong (ray up)".split()]
+    left = CliRunner().invoke(app, ["check-cluster", str(FILE)])
+    assert left.exit_code == errors.BAD_INPUT
+    assert "REPLACE_ME stands here still. Fill in your own." in left.stderr
 
 
 def test_head_computes_nothing_and_workers_are_spot(prepared: dict) -> None:
@@ -61,34 +242,67 @@ def test_head_computes_nothing_and_workers_are_spot(prepared: dict) -> None:
     assert 5 <= prepared["idle_timeout_minutes"] <= 10
 
 
-def test_every_node_asks_for_the_token_and_nothing_listens_outside(prepared: dict) -> None:
-    for who in ("head", "worker"):
-        [start] = [c for c in prepared[f"{who}_start_ray_commands"] if "ray start" in c]
-        assert start.startswith("RAY_AUTH_MODE=token ")
-    assert "0.0.0.0" not in FILE.read_text(encoding="utf-8")  # noqa: S104
-    assert "--dashboard-host=127.0.0.1" in " ".join(prepared["head_start_ray_commands"])
+def test_the_heads_of_the_variants_compute_nothing_either() -> None:
+    on_premise = yaml.safe_load(ON_PREMISE.read_text(encoding="utf-8"))
+    assert "--num-cpus=0 --num-gpus=0" in " ".join(on_premise["head_start_ray_commands"])
+    job = next(yaml.safe_load_all(KUBERAY.read_text(encoding="utf-8")))
+    spec = job["spec"]["rayClusterSpec"]
+    assert spec["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0", "num-gpus": "0"}
+    assert [group["minReplicas"] for group in spec["workerGroupSpecs"]] == [0]
 
 
-def test_rays_own_defaults_are_replaced(prepared: dict) -> None:
-    commands = [
-        command for key, value in prepared.items() if key.endswith("commands") for command in value
-    ]
-    assert not [command for command in commands if "nightly" in command or "latest" in command]
-    assert "--force" not in " ".join(commands)
+def test_all_files_name_one_version_of_ray_and_the_constraints_too() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in FILES]
+    texts += [(HOME / name).read_text(encoding="utf-8") for name in ("clusters/Dockerfile",)]
+    named = re.findall(r"ray(?:\[tune\])?(?:==|:)(\d+\.\d+\.\d+)", "\n".join(texts))
+    named += re.findall(r"rayVersion: (\S+)", "\n".join(texts))
+    named += re.findall(r"^ray==(\S+)", (HOME / "constraints.txt").read_text(), re.MULTILINE)
+    assert len(named) >= 9
+    assert len(set(named)) == 1
 
 
-def test_versions_are_pinned_and_the_same(prepared: dict) -> None:
-    images = [prepared["docker"]["head_image"], prepared["docker"]["worker_image"]]
-    pins = [re.search(r":(\d+\.\d+\.\d+)-py311", image)[1] for image in images]
-    pins += re.findall(r"ray\[tune\]==([\d.]+)", " ".join(prepared["setup_commands"]))
-    assert len(pins) == 3
-    assert len(set(pins)) == 1
-    # Below 2.56 Ray has known vulnerabilities.
-    assert tuple(map(int, pins[0].split("."))) >= (2, 56, 0)
+def test_the_image_holds_every_package_and_nothing_of_a_patient() -> None:
+    lines = (HOME / "clusters" / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = {Path(line.split()[2]).name for line in lines if line.startswith("COPY")}
+    copied |= {word for line in lines if line.startswith("COPY") for word in line.split()[2:-1]}
+    assert {"spaces", "cohort", "trainable", "search", "analysis", "polartune"} <= copied
+    assert not copied & {".", "cohorts", "runs"}
 
 
-def test_the_patient_key_is_never_sent(prepared: dict) -> None:
-    assert "**/*.key" in prepared["rsync_exclude"]
-    assert ".gitignore" in prepared["rsync_filter"]
-    ignored = (FILE.parent / ".gitignore").read_text(encoding="utf-8").split()
+@pytest.mark.parametrize("path", [FILE, ON_PREMISE], ids=["AWS", "on premise"])
+def test_the_patient_key_is_never_sent(path: Path) -> None:
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert "**/*.key" in content["rsync_exclude"]
+    assert ".gitignore" in content["rsync_filter"]
+    ignored = (HOME / ".gitignore").read_text(encoding="utf-8").split()
     assert {"cohorts/", "runs/", ".venv/"} <= set(ignored)
+
+
+def test_the_slurm_script_starts_ray_on_every_node_and_passes_the_study(tmp_path: Path) -> None:
+    """Run with stand-ins for SLURM's and Ray's commands."""
+    commands = {
+        "scontrol": "printf 'node07\\nnode08\\n'",
+        "srun": 'shift; exec "$@"',
+        "ray": 'echo "$RAY_AUTH_MODE" "$@"; exit 3',
+    }
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").touch()
+    for name, script in commands.items():
+        path = tmp_path / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "42", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "node[07-08]"}
+    done = subprocess.run(
+        ["bash", str(SLURM), "studies/paper.yaml"],
+        cwd=tmp_path,
+        env={**os.environ, **slurm, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    start, _, study = done.stdout.strip().partition(" -- ")
+    assert start.startswith("token symmetric-run --address node07:6379 --min-nodes 2 --temp-dir ")
+    assert start.endswith("ray-42")
+    assert study == "polartune run studies/paper.yaml --address auto --out runs"
+    assert done.returncode == 3  # the study's own exit code is the job's

@@ -52,6 +52,23 @@ def test_a_user_error_arrives_as_it_was_raised(two_slots: Place) -> None:
     assert caught.value.where == "cohort.csv row 7"
 
 
+def test_nobody_else_reaches_our_ray(two_slots: Place) -> None:
+    import psutil  # Ray brings it
+
+    two_slots.run_on_slots(halve, [(2,), (4,)])
+    us = psutil.Process()
+    processes = [us, *us.children(recursive=True)]
+    listening = {
+        (process.name(), connection.laddr.ip)
+        for process in processes
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert {name for name, _ in listening} >= {"gcs_server", "raylet"}
+    loopback = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    assert {(name, address) for name, address in listening if address not in loopback} == set()
+
+
 def test_sigterm_stays_with_the_driver(two_slots: Place) -> None:
     assert two_slots.slots == 2
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

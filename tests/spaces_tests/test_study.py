@@ -41,6 +41,8 @@ def test_a_study_survives_being_written(tmp_path):
     ("old", "new", "message"),
     [
         ("high: 0.01", "hihg: 0.01", r"study.yaml:10 space.learning_rate.hihg: unknown key\. Did"),
+        ("high: 0.01", "str: 0.01", r"study.yaml:10 space.learning_rate.str: unknown key"),
+        ("name: demo", "range: demo", r"study.yaml:1 (name: this key is req|range: unknown key)"),
         ("name: demo", "nmae: demo", r"study.yaml:1 name: this key is required|nmae: unknown key"),
         ("1.0e-5", "1e-5", r"study.yaml:10 .*low: .*got '1e-5'\. YAML reads 1e-5 as text; write"),
         ("low: 1.0e-5", "low: 0.5", r"study.yaml:10 space.learning_rate: low must be < high"),

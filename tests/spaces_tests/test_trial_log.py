@@ -73,6 +73,11 @@ def test_an_event_after_a_torn_line_stands_on_its_own(tmp_path):
         '{"event": "asked", "number": 0, "config": {}, "source": ""}',
         '{"event": "epoch", "number": 7, "epoch": 1}',
         '{"event": "dreamt", "number": 1}',
+        '{"event": "lost", "number": "1"}',
+        '{"event": "lost", "number": 1e999}',
+        '{"event": "asked", "number": 2, "config": {"lambda": NaN}, "source": ""}',
+        "[" * 3000,
+        "[]",
     ],
 )
 def test_any_other_damage_is_refused_with_its_line(tmp_path, line):
