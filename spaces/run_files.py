@@ -130,6 +130,11 @@ class RunFiles:
         return self.test / "attention.json"
 
     @property
+    def pointing(self) -> Path:
+        """The pointing game on phantoms whose disease lies in one territory."""
+        return self.test / "pointing.json"
+
+    @property
     def bland_altman(self) -> Path:
         """Mean predicted against mean measured segment value of each test patient, unnamed."""
         return self.test / "bland_altman.csv"

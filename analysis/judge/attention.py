@@ -120,16 +120,22 @@ def read_attention(run: RunFiles) -> tuple[dict[str, Any], dict[str, np.ndarray]
     return content, load_file(run.attention.with_suffix(".safetensors"))
 
 
+def enlarge(fields: np.ndarray) -> np.ndarray:
+    """Return square fields (n, h, w) at ``SIDE`` pixels a side, bilinearly, in float64."""
+    height, width = fields.shape[1:]
+    factors = (1, SIDE / height, SIDE / width)
+    return np.asarray(
+        zoom(fields.astype(np.float64), factors, order=1, mode="nearest", grid_mode=True)
+    )
+
+
 def segment_means(fields: np.ndarray) -> np.ndarray:
     """Return the mean of each segment, (n, 17), of square fields (n, h, w), in the usual layout.
 
-    Fields are enlarged bilinearly; pixels outside the disc belong to no segment.
+    Pixels outside the disc belong to no segment.
     """
-    height, width = fields.shape[1:]
-    factors = (1, SIDE / height, SIDE / width)
-    large = zoom(fields.astype(np.float64), factors, order=1, mode="nearest", grid_mode=True)
     geometry = canvas(SIDE)
-    inside = large.reshape(len(fields), -1)[:, geometry.position]
+    inside = enlarge(fields).reshape(len(fields), -1)[:, geometry.position]
     means = geometry.segment_means(inside)
     assert means.shape[1] == SEGMENTS
     return means

@@ -15,6 +15,7 @@ from analysis.choose.export import advise_another
 from analysis.judge.attention import attend
 from analysis.judge.baselines import fit_baselines
 from analysis.judge.optimism import BOOTSTRAPS, corrected_score, read_scores
+from analysis.judge.pointing import play
 from analysis.statistics.bootstrap import auc_of
 from analysis.statistics.metrics import HALF, YOUDEN, log_odds_of, probability_of, youden_threshold
 from cohort.segments import segment_columns
@@ -68,6 +69,7 @@ def freeze(
     if study.evaluation.attention:
         probability = probability_of(log_odds_of(read_predictions(run.predictions)[0]))
         attend(run, cohort.development.images, images, probability, study.seed)
+        play(run, study, cohort)
     return content
 
 

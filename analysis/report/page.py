@@ -18,6 +18,7 @@ from analysis.report.contents import Contents, describe
 from analysis.report.findings import Findings, read_findings
 from analysis.report.honesty import moment, own_up
 from analysis.report.panels import FOLDER, METHODS, table_of
+from analysis.report.pointing_panel import show_pointing
 from analysis.report.search_panels import show_endings, show_search
 from cohort.table import Cohort
 from spaces.parameters import Choices, Range
@@ -62,6 +63,7 @@ TABLES = {
     "bland_altman_out_of_fold": "the points of its out-of-fold figure",
     "lowest_segment": "the lowest predicted segment as a classifier",
     "attention_segments": "mean Grad-CAM of each segment by the class that the model says",
+    "pointing": "whether Grad-CAM lies where phantoms have their stenosis",
     "references": "the winner beside the default configuration and lambda = 1",
     "configuration": "the chosen configuration and what was searched",
     "trials": "every trial",
@@ -133,6 +135,7 @@ def render(run: RunFiles, cohort: Cohort, found: Findings) -> str:
             words=words,
             contents=contents,
             attention=attention,
+            pointing=show_pointing(run, cohort, found),
             figures=figures,
             methods=METHODS,
             statements=statements,

@@ -26,6 +26,8 @@ SMOKING_OF_WOMEN, SMOKING_OF_MEN, SMOKING = 0.11, 0.161, 0.136
 STENOSIS = MappingProxyType({"LAD": 0.27, "RCA": 0.32, "LCx": 0.155})
 MULTIVESSEL = 0.3
 """Correlation of the vessels' latent propensities (a Gaussian copula)."""
+TIGHT = (0.45, 0.6)
+"""What a tight stenosis takes from the log flow reserve; any takes .15 to .6."""
 HIGHEST_MEAN = 4.0
 """The highest typical flow reserve or stress flow of a patient: hyperaemia has a ceiling, and maps
 that saturate all over would be equal in different patients."""
@@ -52,8 +54,17 @@ class Population:
     ripple: np.ndarray
 
 
-def populate(count: int, *, generator: np.random.Generator) -> Population:
-    """Return ``count`` patients drawn from the population."""
+def populate(
+    count: int, *, generator: np.random.Generator, vessel: str | None = None
+) -> Population:
+    """Return ``count`` patients drawn from the population.
+
+    Args:
+        count: how many.
+        generator: draws them.
+        vessel: LAD, RCA or LCx: everybody has a tight stenosis of this vessel, reaching all its
+            segments, and of no other. None draws stenoses as the population has them.
+    """
     traits = _draw_traits(count, generator)
     log_rest = (
         np.log(0.87)
@@ -76,7 +87,12 @@ def populate(count: int, *, generator: np.random.Generator) -> Population:
     log_reserve = np.minimum(log_reserve, highest - np.maximum(log_rest, 0.0))
     rest = log_rest[:, None] + 0.70 * np.outer(traits["sex"] - FEMALE, _SEX)
     rest += 0.06 * generator.standard_normal((count, SEGMENTS))
-    reserve = log_reserve[:, None] + _RESERVE - _draw_stenoses(traits["diabetes"], generator)
+    losses = (
+        _draw_stenoses(traits["diabetes"], generator)
+        if vessel is None
+        else generator.uniform(*TIGHT, (count, 1)) * _pattern({1.0: TERRITORIES[vessel]})
+    )
+    reserve = log_reserve[:, None] + _RESERVE - losses
     reserve += 0.09 * generator.standard_normal((count, SEGMENTS))
     return Population(
         traits=traits,

@@ -223,4 +223,5 @@ def fake_loading(run: Run, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setitem(sys.modules, "trainable.model", module)
     # The model that knows the labels has no network to explain.
     monkeypatch.setattr("analysis.judge.freeze.attend", lambda *_: None)
+    monkeypatch.setattr("analysis.judge.freeze.play", lambda *_: None)
     return calls
