@@ -134,4 +134,6 @@ def check_cluster_command(
         sys.stderr.write(f"polartune: {file.name}: {finding}\n")
     if findings:
         raise typer.Exit(errors.BAD_INPUT)
-    Console().print(f"{file}: nothing found that is wrong ({kind})", highlight=False)
+    Console().print(
+        f"{file}: nothing found that is wrong ({kind})", highlight=False, soft_wrap=True
+    )
