@@ -22,6 +22,7 @@ from benchmarks.measuring import (
     machine,
     show_goals,
     spread,
+    step_seconds,
     summarise,
     table,
     write_results,
@@ -96,6 +97,8 @@ def compare(run: RunFiles, rates: dict[str, float], images: int, wall: float) ->
     patients, folds = len(problem.folds), len(np.unique(problem.folds))
     trained, validated = fold_epochs * patients * (folds - 1), fold_epochs * patients
     bank = images / rates["trunk_images"]
+    log = run.log.read_text(encoding="utf-8")
+    epochs = sum(epoch.seconds for trial in trials for epoch in trial.epochs)
     head = trained / rates["head_trained"] + validated / rates["head_validated"]
     return {
         "bank_images": images,
@@ -103,6 +106,9 @@ def compare(run: RunFiles, rates: dict[str, float], images: int, wall: float) ->
         "validated_samples": validated,
         "bank_seconds": bank,
         "head_seconds": head,
+        "bank_step_seconds": step_seconds("bank", log),
+        "epoch_seconds": epochs / SLOTS,
+        "search_step_seconds": step_seconds("search", log),
         "wall_seconds": wall,
         "ratio": wall / (bank + head),
     }
@@ -150,7 +156,10 @@ def main(  # noqa: PLR0917  typer's options
     rows.add_row("share of that peak inside the head", spread(shares, 2))
     for label, name in (
         ("bank at the bare rate, s", "bank_seconds"),
+        ("  in the search: processes, images, writing", "bank_step_seconds"),
         ("heads at the bare rate, s", "head_seconds"),
+        ("  in the search: the epochs", "epoch_seconds"),
+        ("  and with Ray, logs, the last trials' end", "search_step_seconds"),
         ("the whole search, s", "wall_seconds"),
     ):
         rows.add_row(label, spread([one[name] for one in found], 0))

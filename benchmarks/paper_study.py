@@ -27,6 +27,7 @@ from benchmarks.measuring import (
     goal,
     machine,
     show_goals,
+    step_seconds,
     table,
     write_results,
 )
@@ -92,7 +93,7 @@ def run_study(study: Study, folder: Path) -> tuple[RunFiles, float, int]:
 def describe(run: RunFiles, study: Study, seconds: float, peak: int) -> dict[str, Any]:
     """Return what the run took and what it did, from its own log and files."""
     log = run.log.read_text(encoding="utf-8")
-    steps = {name: float(re.findall(rf"{name} took ([0-9.]+) s", log)[-1]) for name in STEPS}
+    steps = {name: step_seconds(name, log) for name in STEPS}
     trials, result = read_trials(run.trials), read_result(run)
     epochs = [len(trial.epochs) for trial in trials]
     assert all(trial.state in {"complete", "stopped"} for trial in trials)

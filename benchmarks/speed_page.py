@@ -128,7 +128,10 @@ def _limit(results: Results) -> list[str]:
             ("bare head, samples/s validated", _rate("head_validated")),
             ("share of the peak inside the head", lambda one: middle(one["share_of_peak"], 2)),
             ("bank at the bare rate, s", _search("bank_seconds")),
+            ("- as it was, with processes, images, writing", _search("bank_step_seconds")),
             ("heads at the bare rate, s", _search("head_seconds")),
+            ("- as they were", _search("epoch_seconds")),
+            ("- with Ray, logs, the last trials' end", _search("search_step_seconds")),
             ("the whole search, s", _search("wall_seconds")),
             ("search / (bank + heads)", lambda one: middle(one["ratio"], 2)),
         )
@@ -258,8 +261,8 @@ def _bootstrap(results: Results) -> list[str]:
         *grid(["", "ms"], rows),
         "",
         (
-            f"{middle(found['times_faster'], 0)} times as fast; the largest difference of any value "
-            f"is {max(found['largest_difference'].values()):.1e}."
+            f"{middle(found['times_faster'], 0)} times as fast; the largest difference of any "
+            f"value is {max(found['largest_difference'].values()):.1e}."
         ),
         *verdicts(found),
     ]

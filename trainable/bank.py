@@ -132,7 +132,9 @@ class Bank:
         target = self.path(part.column, part.strength, part.chunk)
         if not (target.parent / ABOUT).exists():
             write_json(target.parent / ABOUT, "bank", self._describe(part), VERSION)
-        with replacing(target) as partial:
+        # Gigabytes: a slot would wait for the disk longer than for the trunk. A part that a power
+        # failure damages has another checksum, and is computed again.
+        with replacing(target, durable=False) as partial:
             save_file(tensors, partial)
             digest = sha256_of(partial)
         write_json(_seal(target), "bank-part", {"sha256": digest})

@@ -164,10 +164,10 @@ def test_growth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_growth_reads_the_seconds_of_a_step(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_seconds_of_a_step_are_read_from_the_log(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"), steps.step("bank", Console(quiet=True)):
         time.sleep(0.2)
-    assert growth._step_seconds("bank", caplog.text) == pytest.approx(0.2, abs=0.15)
+    assert measuring.step_seconds("bank", caplog.text) == pytest.approx(0.2, abs=0.15)
 
 
 def test_memory_is_that_of_all_processes_and_grows_with_them() -> None:
