@@ -122,7 +122,10 @@ def test_looking_at_runs_and_banks_needs_no_framework() -> None:
 
 def test_a_search_waits_for_no_import_that_it_does_not_use() -> None:
     """Every process of a search would pay for them before its first epoch."""
-    unused, modules = ["scipy.stats", "sklearn", "matplotlib"], "search.run, trainable.problem"
+    unused, modules = (
+        ["scipy.stats", "sklearn", "matplotlib", "torch._dynamo"],
+        "search.run, trainable.problem",
+    )
     code = f"import sys, {modules}; print([m for m in {unused} if m in sys.modules])"
     assert run_python(code).stdout.strip() == "[]"
 
