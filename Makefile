@@ -11,7 +11,8 @@ FAST := -m "not slow" -n 2 --dist loadfile
 # Benchmarks want a machine that does nothing else; BENCH=--quick only tries them.
 BENCH :=
 
-.PHONY: help install demo test test-all lint audit clean bench bench-overhead bench-growth bench-quality
+.PHONY: help install demo test test-all lint audit clean bench bench-overhead bench-growth \
+        bench-bootstrap bench-quality bench-limit bench-paper bench-page
 .DEFAULT_GOAL := help
 
 help:
@@ -22,8 +23,12 @@ help:
 	@echo "make audit     known vulnerabilities of the pinned versions (asks pypi.org)"
 	@echo "make install   only install, into .venv (PYTHON=... names the interpreter)"
 	@echo "make bench     our search against what one would write instead (25 minutes)"
-	@echo "make bench-overhead | bench-growth | bench-quality"
-	@echo "                what a trial costs, how time and memory grow, which search finds most"
+	@echo "make bench-limit | bench-overhead | bench-growth | bench-quality"
+	@echo "                how near the processor's limit; what a trial costs; how time and memory"
+	@echo "                grow; which search finds most"
+	@echo "make bench-paper | bench-bootstrap"
+	@echo "                a study of the paper's size; resampling against a plain loop"
+	@echo "make bench-page puts what was measured into docs/speed.md"
 	@echo "make clean     remove caches, and nothing that you computed"
 
 install: $(INSTALLED)
@@ -63,8 +68,21 @@ test-all: lint
 bench: $(INSTALLED)
 	env -u OMP_NUM_THREADS $(BIN)/python -m benchmarks $(BENCH)
 
-bench-overhead bench-growth: bench-%: $(INSTALLED)
+bench-overhead bench-growth bench-bootstrap: bench-%: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$* $(BENCH)
+
+bench-limit: $(INSTALLED)
+	for backbone in efficientnet_lite0 resnet50; do \
+	  OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.head_profile --backbone $$backbone $(BENCH) && \
+	  OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.tried --backbone $$backbone $(BENCH) && \
+	  OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.limit --backbone $$backbone $(BENCH) || exit 1; \
+	done
+
+bench-paper: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.paper_study $(BENCH)
+
+bench-page: $(INSTALLED)
+	$(BIN)/python -m benchmarks.speed_page
 
 bench-quality: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search_quality $(BENCH)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +23,7 @@ from benchmarks.measuring import (
     goal,
     machine,
     show_goals,
+    step_seconds,
     table,
     wait_for,
     write_results,
@@ -130,8 +130,8 @@ def search(run: RunFiles) -> Search:
     log = run.log.read_text(encoding="utf-8")
     return Search(
         command=command,
-        bank=_step_seconds("bank", log),
-        search=_step_seconds("search", log),
+        bank=step_seconds("bank", log),
+        search=step_seconds("search", log),
         training=sum(epoch.seconds for epoch in epochs),
         samples=len(epochs) * training_samples(run),
         peak_bytes=memory.peak,
@@ -142,10 +142,6 @@ def training_samples(run: RunFiles) -> int:
     """Return the samples of one epoch: every patient trains in all folds but one."""
     folds = read_split(run.split).folds
     return sum(int((folds != fold).sum()) for fold in set(folds.tolist()))
-
-
-def _step_seconds(step: str, log: str) -> float:
-    return float(re.findall(rf"{step} took ([0-9.]+) s", log)[-1])
 
 
 def interrupt(run: RunFiles) -> None:

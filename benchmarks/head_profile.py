@@ -10,7 +10,8 @@ import torch
 import typer
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.limit import CONFIGURATION, prepare
+from benchmarks.bare_rates import CONFIGURATION
+from benchmarks.limit import prepare
 from benchmarks.measuring import Out, Quick, console, machine, table, write_results
 from trainable.problem import fill_part, open_problem
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import threading
 import time
@@ -111,6 +112,11 @@ def write_results(
     path = out or FOLDER / f"{name}{'.quick' if quick else ''}.json"
     write_json(path, f"benchmark-{name}", {"quick": quick, "machine": described, **content})
     return path
+
+
+def step_seconds(step: str, log: str) -> float:
+    """Return how long a step of ``polartune`` took the last time, by the text of its run.log."""
+    return float(re.findall(rf"{step} took ([0-9.]+) s", log)[-1])
 
 
 def wait_for(condition: Callable[[], bool], *, seconds: float, every: float = 0.02) -> bool:

@@ -167,14 +167,21 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that becomes ``path``, whole or not at all, if the block succeeds."""
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path that becomes ``path``, whole or not at all, if the block succeeds.
+
+    Args:
+        path: the file that is replaced or made.
+        durable: wait until the disk has it. Without, a power failure may leave a damaged file
+            under the name; for what has a checksum and can be made again.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

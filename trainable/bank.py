@@ -27,6 +27,8 @@ from spaces.run_files import replacing, sha256_of, write_json
 from trainable.features import Columns, Extractor, Outputs, channels_first, channels_last
 
 VERSION = 1
+# Of the computation: to be raised by whoever changes how trunk outputs round.
+ROUNDING = 2
 PATIENTS_A_FILE = 128
 SPARE_DISK = 1.2
 
@@ -83,7 +85,7 @@ class Bank:
 
     def key(self, column: int, strength: float) -> dict[str, Any]:
         """Return everything that the outputs of one column at one strength depend on."""
-        content = {"version": VERSION, "strength": strength, **self.keys[column]}
+        content = {"version": ROUNDING, "strength": strength, **self.keys[column]}
         if strength:
             drawn = hashlib.sha256(np.ascontiguousarray(self.drawn).tobytes()).hexdigest()
             content |= {"augmentation": dict(self.limits), "drawn": drawn}
@@ -130,7 +132,9 @@ class Bank:
         target = self.path(part.column, part.strength, part.chunk)
         if not (target.parent / ABOUT).exists():
             write_json(target.parent / ABOUT, "bank", self._describe(part), VERSION)
-        with replacing(target) as partial:
+        # Gigabytes: a slot would wait for the disk longer than for the trunk. A part that a power
+        # failure damages has another checksum, and is computed again.
+        with replacing(target, durable=False) as partial:
             save_file(tensors, partial)
             digest = sha256_of(partial)
         write_json(_seal(target), "bank-part", {"sha256": digest})

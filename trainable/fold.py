@@ -127,7 +127,8 @@ class TokenPool(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return (batch, channels, 1, 1)."""
         tokens = image.permute(0, 2, 3, 1).flatten(1, 2)
-        return tokens.mean(1)[:, :, None, None]
+        # Torch's mean would first copy everything to float32; its sum adds up in float32 as it is.
+        return (tokens.sum(1) / tokens.shape[1])[:, :, None, None]
 
 
 def fold(module: fx.GraphModule, dtype: torch.dtype, *, frozen: bool) -> fx.GraphModule:

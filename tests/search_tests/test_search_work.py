@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from counted_workload import SLOTS
@@ -50,3 +52,25 @@ def test_exactly_the_logged_epochs_were_trained(searched: RunFiles) -> None:
     assert stopped, "ASHA has stopped nobody, so the test says nothing"
     saved = sum(EPOCHS - len(trial.epochs) for trial in stopped)
     assert trained.total() == TRIALS * EPOCHS - saved < TRIALS * EPOCHS
+
+
+def test_a_resumed_search_trains_only_what_had_not_ended(
+    searched: RunFiles, two_slots: Place, tmp_path: Path
+) -> None:
+    """The log is cut after half of the trials, as a killed driver leaves it."""
+    run = RunFiles(tmp_path / "resumed")
+    shutil.copytree(searched.root, run.root)
+    (run.root / "workers.jsonl").unlink()
+    lines = run.trials.read_text(encoding="utf-8").splitlines(keepends=True)
+    ends = [at for at, line in enumerate(lines) if '"event": "ended"' in line]
+    run.trials.write_text("".join(lines[: ends[TRIALS // 2 - 1] + 1]), encoding="utf-8")
+    finished = [trial for trial in read_trials(run.trials) if trial.state]
+    assert len(finished) == TRIALS // 2
+    search(run, two_slots, console=None, opener="counted_workload:open_problem")
+    trained = {tuple(note[name] for name in NAMES) for note in notes(run.root, "trained")}
+    assert not trained & {tuple(trial.configuration.as_dict().values()) for trial in finished}
+    assert len(trained) == TRIALS - len(finished)
+    assert len(notes(run.root, "opened")) == SLOTS
+    assert [(t.configuration, t.score, t.state) for t in read_trials(run.trials)] == [
+        (t.configuration, t.score, t.state) for t in read_trials(searched.trials)
+    ]

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +79,23 @@ def test_each_view_of_each_development_patient_passes_the_trunk_once(make_run, w
     # The size of one image's features is measured on a blank one, in a batch of four.
     assert work["through the trunk"] == DEVELOPMENT * views + 4
     assert work["decoded"] == DEVELOPMENT * len(STRENGTHS), "views share a decoded image"
+
+
+def test_filling_does_not_wait_for_the_disk(make_run, monkeypatch):
+    """A checksum guards the parts; a slow disk would cost more than the trunk."""
+    synced, fsync = [], os.fsync
+
+    def noted(descriptor):
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    run = make_run()
+    monkeypatch.setattr(os, "fsync", noted)
+    open_problem.cache_clear()
+    assert fill(run)
+    assert synced, "the small files are still waited for"
+    assert not [name for name in synced if ".safetensors" in name]
+    open_problem.cache_clear()
 
 
 def test_trials_and_the_final_model_read_the_bank_alone(make_run, work):
