@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -33,6 +36,22 @@ def spectf_files() -> Path:
     if os.environ.get("CI") == "true":
         pytest.fail(missing)
     pytest.skip(missing)
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[[str], ModuleType]:
+    """Import a package of an extra; where it is absent that skips a test, but fails it in CI."""
+
+    def import_or_skip(package: str) -> ModuleType:
+        try:
+            return import_module(package)
+        except ImportError:
+            missing = f"{package} is not installed; it comes with an extra of pyproject.toml"
+            if os.environ.get("CI") == "true":
+                pytest.fail(missing)
+            pytest.skip(missing)
+
+    return import_or_skip
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
-"""Polar maps from PNG and JPEG files, and what an image file reveals before it is used."""
+"""Polar maps from PNG, JPEG and DICOM files, and what a file reveals before it is used."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import stat
 import struct
 import zlib
@@ -16,6 +17,7 @@ from threading import Lock
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from cohort.reading.dicom import DicomError, is_dicom, read_capture
 from spaces.errors import InputError
 
 LEAST_SIDE = 16
@@ -31,6 +33,11 @@ THUMBNAIL = 32
 _THREADS = 8
 # What Pillow raises on damaged files, by experience and by its own tests.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+_TOLD_BY_CALLER = (
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
 
 
 class UnusableImageError(Exception):
@@ -71,7 +78,7 @@ def read_image(path: Path, size: int, *, where: str = "polar map") -> np.ndarray
     Grey becomes RGB, transparency is laid on black; resized bilinearly with antialiasing.
 
     Args:
-        path: a PNG or JPEG file.
+        path: a PNG or JPEG file, or a DICOM secondary capture (with the extra ``dicom``).
         size: pixels a side.
         where: names the image in an error; the path does not, since it may hold a patient id.
 
@@ -136,20 +143,23 @@ def _decode(path: Path) -> tuple[Image.Image, str]:
             raise UnusableImageError(
                 rule, "Export a single polar map", f"{status.st_size // 1024**2} MB"
             )
+        if is_dicom(path):
+            with _large_turn:  # pydicom copies pixels more than once
+                return _decode_dicom(path)
         with Image.open(path, formats=FORMATS) as image:
             _check_size(image.width, image.height)
             is_large = image.width * image.height > _LARGE
             with _large_turn if is_large else nullcontext():
                 image.load()
-                kind = f"{image.format} {image.mode} {image.width}x{image.height}"
-                return _as_rgb(image), kind
+                return _as_rgb(image), _kind(image.format, image)
     except FileNotFoundError:
         raise UnusableImageError(
             "the image file is missing", "Correct the path or give the row an exclusion_reason"
         ) from None
     except UnidentifiedImageError:
         raise UnusableImageError(
-            "the image must be an intact PNG or JPEG", "Export it again in one of these formats"
+            "the image must be an intact PNG or JPEG",
+            "Export it again in one of these formats, or as DICOM secondary capture",
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(None) from None
@@ -157,6 +167,31 @@ def _decode(path: Path) -> tuple[Image.Image, str]:
         raise UnusableImageError(
             "the image file is truncated or damaged", "Export it again"
         ) from None
+
+
+def _decode_dicom(path: Path) -> tuple[Image.Image, str]:
+    try:
+        image = read_capture(path, _check_size, _open_jpeg)
+    except (*_TOLD_BY_CALLER, UnusableImageError, OSError):
+        raise
+    except DicomError as error:
+        raise UnusableImageError(error.rule, error.remedy, error.value) from None
+    except Exception:  # noqa: BLE001  pydicom raises many kinds for a damaged file
+        raise UnusableImageError(
+            "the DICOM file is truncated or damaged", "Export it again"
+        ) from None
+    return _as_rgb(image), _kind("DICOM", image)
+
+
+def _open_jpeg(stream: io.BytesIO) -> Image.Image:
+    image = Image.open(stream, formats=("JPEG",))
+    _check_size(image.width, image.height)
+    image.load()
+    return image
+
+
+def _kind(name: str | None, image: Image.Image) -> str:
+    return f"{name} {image.mode} {image.width}x{image.height}"
 
 
 def _check_size(width: int, height: int) -> None:
