@@ -94,11 +94,11 @@ def folds_together(features: Tensor, outputs: int) -> Ways:
 def optimisers(head: Head) -> Ways:
     """Return ways to take one AdamW step on the head's parameters."""
 
-    def of(**options: bool) -> Callable[[], object]:
+    def of(*, fused: bool = False, foreach: bool | None = None) -> Callable[[], object]:
         parameters = [nn.Parameter(p.detach().clone()) for p in head.parameters_that_train()]
         for parameter in parameters:
             parameter.grad = torch.randn_like(parameter)
-        return torch.optim.AdamW(parameters, **options).step
+        return torch.optim.AdamW(parameters, fused=fused, foreach=foreach).step
 
     return {
         "AdamW, fused (kept)": of(fused=True),
@@ -144,7 +144,8 @@ def _unfolded_tail(problem: Problem) -> nn.Module:
     network = copy.deepcopy(problem.network)
     chosen = [name for name, p in network.named_parameters() if p.requires_grad]
     encoder = [n.removeprefix("encoder.") for n in chosen if n.startswith("encoder.")]
-    return cut_encoder(network.encoder, encoder).tail.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+    tail: nn.Module = cut_encoder(network.encoder, encoder).tail
+    return tail.to(memory_format=torch.channels_last).eval()
 
 
 def time_ways(ways: Ways, seconds: float) -> dict[str, dict[str, Any]]:
