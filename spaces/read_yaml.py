@@ -31,6 +31,10 @@ def read_yaml(path: Path, advice: str) -> tuple[yaml.Node | None, Any]:
         if tree is not None and _count(tree, {}) > MOST_VALUES:
             problem = f"it holds more than {MOST_VALUES} values, aliases filled in"
             raise InputError(path.name, problem, "Write it without aliases")
+        repeated = _repeated_key(tree)
+        if repeated is not None:
+            where = f"{path.name}:{repeated.start_mark.line + 1} {repeated.value}"
+            raise InputError(where, "this key stands here a second time", "Keep one of the two")
         return tree, yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -55,6 +59,27 @@ def _read_text(path: Path, advice: str) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
         raise InputError(str(path), f"cannot be read ({reason})", advice) from None
+
+
+def _repeated_key(tree: yaml.Node | None) -> yaml.ScalarNode | None:
+    """Return a key that its mapping has twice; YAML itself would take the last one, silently."""
+    waiting = [] if tree is None else [tree]
+    seen: set[int] = set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen or isinstance(node, yaml.ScalarNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+            continue
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        names = [key.value for key in keys]
+        for at, key in enumerate(keys):
+            if key.value in names[:at]:
+                return key
+        waiting += [value for _, value in node.value]
+    return None
 
 
 def _count(node: yaml.Node, known: dict[int, float]) -> float:

@@ -80,7 +80,8 @@ def _weigh_auc(belief: Belief, metrics: Mapping[str, Any], development: OutOfFol
         )
         return
     if interval["low"] > 0.5:
-        belief.yes.append(f"The model ranks patients better than chance: {value}.")
+        held = ", if its interval holds (see opposite)" if auc.get("unreliable") else ""
+        belief.yes.append(f"The model ranks patients better than chance{held}: {value}.")
     elif interval["high"] < 0.5:
         belief.no.append(f"The labels: the model ranks patients worse than chance, {value}.")
     else:

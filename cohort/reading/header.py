@@ -31,6 +31,7 @@ def check_header(names: Sequence[str], section: CohortSection, file: str) -> Non
     for name, key in _needed(section):
         if name not in names:
             others = [other for other in names if other and not _is_numbered(other)]
+            others += section.derive if key == "cohort.target" else []
             raise InputError(
                 where, f"column '{name}' is missing ({key} asks for it)", nearest(name, others)
             )

@@ -45,9 +45,11 @@ def test_a_quick_result_is_none(tmp_path: Path) -> None:
 
 
 def test_figures_replace_those_of_before() -> None:
-    page = "A\n<!-- paper -->\nold 1.2\n<!-- end -->\nB\n<!-- bootstrap -->\n<!-- end -->\n"
+    page = (
+        "A\n<!-- paper -->\nan earlier figure\n<!-- end -->\nB\n<!-- bootstrap -->\n<!-- end -->\n"
+    )
     filled = fill(page, {"paper_study": PAPER})
-    assert "old" not in filled
+    assert "an earlier figure" not in filled
     assert "| search | 1,200.0 |" in filled
     assert "250 epochs of five folds run of 640" in filled
     assert "- within 25 minutes (25.2): missed" in filled

@@ -154,3 +154,11 @@ def test_a_folder_a_workbook_and_a_table_are_no_study(tmp_path, content, problem
     path.mkdir() if content is None else path.write_bytes(content)
     with pytest.raises(InputError, match=f"given: {problem}.*polartune init drafts one"):
         read_study(path)
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_second_line(tmp_path: Path) -> None:
+    """YAML would take the last one, and the first would be believed."""
+    path = tmp_path / "study.yaml"
+    path.write_text("name: x\nsearch:\n  trials: 4\n  trials: 5\n")
+    with pytest.raises(InputError, match=r"study\.yaml:4 trials: this key stands here a second"):
+        read_study(path)

@@ -195,6 +195,7 @@ def test_the_saved_model_predicts_what_was_trained(make_run, tmp_path, precision
         "image_size": 32,
         "inputs": ["reserve"],
         "stack": "late",
+        "segments_prefix": "mfr",
         "segment_mean": training.scale.mean.tolist(),
         "segment_sd": training.scale.deviation.tolist(),
     }
