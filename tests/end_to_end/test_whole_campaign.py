@@ -139,7 +139,8 @@ def test_the_table_holds_every_study_and_its_words_are_printed(done: tuple[Path,
         assert f"{row.auc:.2f}" in shown
     page = (folder / "runs" / "all" / "campaign.html").read_text()
     assert all(f'href="{name}/report.html"' in page for name in STUDIES)
-    assert max(map(len, shown.splitlines())) <= 80
+    # Why a trial was stopped is a line of its own, which a terminal's live table does not have.
+    assert max(len(line) for line in shown.splitlines() if not line.startswith("[")) <= 80
 
 
 def test_interrupted_twice_it_ends_the_same_and_opens_once(
