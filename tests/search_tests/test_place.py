@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 
 from search.place import Place, _place, _scratch, cluster_environment, connected
 from spaces.errors import InputError, RefusedError
@@ -176,10 +175,12 @@ def test_a_cluster_is_sent_our_code_and_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_cluster_at_an_address_runs_our_code(two_slots: Place) -> None:
-    """Joins a second Ray from a process whose folder is elsewhere."""
+def test_a_cluster_at_an_address_runs_our_code() -> None:
+    """Joins a Ray that was started for others from a process whose folder is elsewhere."""
     import subprocess
     import sys
+
+    from ray.cluster_utils import Cluster
 
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
@@ -191,15 +192,20 @@ def test_a_cluster_at_an_address_runs_our_code(two_slots: Place) -> None:
         "    print(place.run_on_slots(check, [()])[0])\n"
     )
     root = str(Path(__file__).parents[2])
-    address = ray.get_runtime_context().gcs_address
-    found = subprocess.run(
-        [sys.executable, "-c", code, root, address],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-        timeout=120,
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
     )
+    try:
+        found = subprocess.run(
+            [sys.executable, "-c", code, root, cluster.address],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+            timeout=120,
+        )
+    finally:
+        cluster.shutdown()
     assert found.returncode == 0, found.stderr
     assert "py_modules" in found.stdout
 
