@@ -196,6 +196,7 @@ def test_the_saved_model_predicts_what_was_trained(make_run, tmp_path, precision
         "inputs": ["reserve"],
         "stack": "late",
         "segments_prefix": "mfr",
+        "trunk_sha256": problem.trunk_sha256,
         "segment_mean": training.scale.mean.tolist(),
         "segment_sd": training.scale.deviation.tolist(),
     }
