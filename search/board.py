@@ -175,7 +175,7 @@ class Board:
             _log.warning("trial %d: %s\n%s", trial.number, report.failed, report.traceback)
             self.end(trial, "failed", report.failed)
         elif report.epoch.epoch == len(trial.epochs) + 1:
-            self._log.epoch(trial.number, report.epoch)
+            self._log.epoch(trial.number, report.epoch, report.host)
             trial.epochs.append(report.epoch)
             for observer in self._observers:
                 observer.reported(trial, report.epoch)

@@ -36,6 +36,7 @@ class EpochEnded(BaseModel):
     loss: dict[str, tuple[float, ...]]
     score: Share
     seconds: Seconds
+    host: str = ""  # logs of version 0.1 have none
 
 
 class Lost(BaseModel):

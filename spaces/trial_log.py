@@ -153,8 +153,8 @@ class TrialLog:
             }
         )
 
-    def epoch(self, number: int, epoch: Epoch) -> None:
-        """Record one epoch of one trial."""
+    def epoch(self, number: int, epoch: Epoch, host: str) -> None:
+        """Record one epoch of one trial, and which machine computed it."""
         self._append(
             {
                 "event": "epoch",
@@ -166,6 +166,7 @@ class TrialLog:
                 "loss": dict(epoch.loss),
                 "score": epoch.score,
                 "seconds": epoch.seconds,
+                "host": host,
             }
         )
 
@@ -289,6 +290,7 @@ def _apply(event: Event, trials: dict[int, TrialRecord]) -> None:
         if event.epoch == len(trial.epochs) + 1:
             values = {part.name: getattr(event, part.name) for part in fields(Epoch)}
             trial.epochs.append(Epoch(**values))
+            trial.host = event.host
     elif isinstance(event, Lost):
         trial.retries += 1
     else:

@@ -108,7 +108,7 @@ def record_trial(
         means.append(float(np.mean(aucs)))
         loss = {name: tuple(np.linspace(0.7, 0.5, 5) / (e + 1) ** 0.2) for name in LOSSES}
         score = scores(means, EPOCHS)[-1]
-        log.epoch(number, Epoch(e + 1, aucs, float(np.mean(aucs)), loss, score, 0.5))
+        log.epoch(number, Epoch(e + 1, aucs, float(np.mean(aucs)), loss, score, 0.5), "")
     if state != "failed":
         record.oof_sha256 = write_out_of_fold(run.out_of_fold_of(number), logits, folds)
         record.score, record.best_epoch = scores(means, EPOCHS)[-1], best_epoch(means, EPOCHS)

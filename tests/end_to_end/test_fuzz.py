@@ -214,7 +214,7 @@ def sound_log(path: Path) -> bytes:
         log.asked(number, configuration, "default")
         for epoch in (1, 2):
             loss = {"train_total": (0.1, 0.2)}
-            log.epoch(number, Epoch(epoch, (0.7, 0.8), 0.75, loss, 0.75, 1.5))
+            log.epoch(number, Epoch(epoch, (0.7, 0.8), 0.75, loss, 0.75, 1.5), "")
         log.lost(number, "node lost")
         ended = TrialRecord(number, configuration, "default", state="complete", reason="done")
         ended.score, ended.best_epoch, ended.oof_sha256 = 0.75, 2, "0" * 64

@@ -180,32 +180,29 @@ def test_a_cluster_at_an_address_runs_our_code() -> None:
     import subprocess
     import sys
 
-    from ray.cluster_utils import Cluster
-
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from ray.cluster_utils import Cluster\n"
         "from search.place import connected\n"
         "from spaces.sections import ResourcesSection\n"
         "from spaces.parameters import first_configurations, Space\n"
         "def check(): import search.actor; return search.actor.__file__\n"
-        "with connected(ResourcesSection(device='cpu', slots=1), address=sys.argv[2]) as place:\n"
+        "head = {'num_cpus': 1, 'include_dashboard': False}\n"
+        "cluster = Cluster(initialize_head=True, head_node_args=head)\n"
+        "resources = ResourcesSection(device='cpu', slots=1)\n"
+        "with connected(resources, address=cluster.address) as place:\n"
         "    print(place.run_on_slots(check, [()])[0])\n"
+        "cluster.shutdown()\n"
     )
     root = str(Path(__file__).parents[2])
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+    found = subprocess.run(
+        [sys.executable, "-c", code, root],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        timeout=120,
     )
-    try:
-        found = subprocess.run(
-            [sys.executable, "-c", code, root, cluster.address],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd="/",
-            timeout=120,
-        )
-    finally:
-        cluster.shutdown()
     assert found.returncode == 0, found.stderr
     assert "py_modules" in found.stdout
 

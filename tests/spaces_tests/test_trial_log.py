@@ -28,8 +28,8 @@ def epoch_of(number: int) -> Epoch:
 def filled(path):
     log = TrialLog(path)
     log.asked(0, CONFIGURATION, "default")
-    log.epoch(0, epoch_of(1))
-    log.epoch(0, epoch_of(2))
+    log.epoch(0, epoch_of(1), "")
+    log.epoch(0, epoch_of(2), "node-2")
     ended = TrialRecord(0, CONFIGURATION, "default", state="complete", reason="all epochs done")
     ended.score, ended.best_epoch = 0.75, 2
     log.ended(ended)
@@ -44,6 +44,12 @@ def test_what_is_written_is_read(tmp_path):
     assert (first.state, first.score, first.best_epoch) == ("complete", 0.75, 2)
     assert first.configuration == CONFIGURATION
     assert second.state is None
+
+
+def test_a_trial_that_has_not_ended_remembers_the_machine_of_its_last_epoch(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    filled(path).epoch(1, epoch_of(1), "node-3")
+    assert read_trials(path)[1].host == "node-3"
 
 
 def test_a_torn_last_line_is_ignored(tmp_path):
@@ -61,7 +67,7 @@ def test_an_event_after_a_torn_line_stands_on_its_own(tmp_path):
     with path.open("a") as file:
         file.write('{"event": "epoch", "num')
     log = TrialLog(path)
-    log.epoch(1, epoch_of(1))
+    log.epoch(1, epoch_of(1), "")
     assert read_trials(path)[1].epochs == [epoch_of(1)]
 
 
