@@ -2,8 +2,8 @@
 
 bf16 autocast (where the processor has instructions for it) on channels-last memory; the frozen part
 under ``no_grad``, in one copy for all folds, its convolutions kept in bf16; only the tails with
-gradients; fused AdamW; images decoded once, in Ray's object store as uint8; augmentation in
-batches; a class trainable whose actor is reused; Tune's file loggers off; threads and trials at a
+gradients; fused AdamW; images decoded once, in Ray's object store as uint8; every image augmented
+once an epoch, for all folds, and made ready for the network once; a class trainable whose actor is reused; Tune's file loggers off; threads and trials at a
 time as the bare loops of ``standalone`` found them best.
 """
 
@@ -124,6 +124,7 @@ class TunedTrial(tune.Trainable):
         self.halves = Halves(
             patients.network(), section.trainable_layers, precision_of(section, "cpu")
         )
+        self.plain = self._ready(0.0)
         self.numbers = [int(k) for k in np.unique(patients.folds)]
         self.segments = [patients.standardised(k) for k in self.numbers]
         self.reset_config(config)
@@ -140,6 +141,7 @@ class TunedTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train and validate every fold for one epoch."""
         self.epoch += 1
+        self.augmented = self._ready(self.strength) if self.strength else self.plain
         areas = [self._advance(fold) for fold in self.numbers]
         return {"auc": sum(areas) / len(areas), "fold_auc": areas}
 
@@ -149,22 +151,25 @@ class TunedTrial(tune.Trainable):
         generator = numpy_generator(study.seed, fold, "order", epoch=self.epoch)
         order = torch.from_numpy(generator.permutation(np.flatnonzero(folds != fold)))
         for rows in torch.split(order, size):
-            pixels = self._pixels(rows, self.strength)
+            pixels = self.augmented[rows]
             self.folds[fold].update(pixels, self.target[rows], self.segments[fold][rows])
         held_out = np.flatnonzero(folds == fold)
         parts = torch.split(torch.from_numpy(held_out), size)
-        outputs = torch.cat([self.folds[fold].predict(self._pixels(part, 0.0)) for part in parts])
+        outputs = torch.cat([self.folds[fold].predict(self.plain[part]) for part in parts])
         return auc(self.patients.target[held_out], difference(outputs))
 
-    def _pixels(self, rows: Tensor, strength: float) -> Tensor:
-        """Return a batch, augmented and standardised, as the network likes it."""
+    def _ready(self, strength: float) -> Tensor:
+        """Return all images, augmented and standardised, as the network likes them."""
         section, network = self.patients.study.augmentation, self.patients.study.network
-        images = self.images[rows].to(torch.float32)
-        if strength:
-            rotation, rescaling = section.rotation * strength, section.rescaling * strength
-            images = turn(images, rotation, rescaling, self.draws)
-        prepared = prepare(images, network.backbone)
-        return prepared.to(self.halves.dtype, memory_format=torch.channels_last)
+        rotation, rescaling = section.rotation * strength, section.rescaling * strength
+        found = []
+        for part in torch.split(self.images, self.patients.study.training.batch_size):
+            images = part.to(torch.float32)
+            if strength:
+                images = turn(images, rotation, rescaling, self.draws)
+            prepared = prepare(images, network.backbone)
+            found.append(prepared.to(self.halves.dtype, memory_format=torch.channels_last))
+        return torch.cat(found)
 
 
 def run(job: Job) -> list[dict[str, Any]]:

@@ -151,6 +151,7 @@ def _warnings(
         development,
         {prefix: values[positions] for prefix, values in table.segment_values.items()},
         {name: [facts[at] for at in positions] for name, facts in table.image_facts.items()},
+        table.row_numbers[positions],
     )
     folds = np.full(len(table.everyone), -1)
     folds[positions] = split.folds

@@ -92,7 +92,7 @@ def check_command(study: StudyFile) -> None:
     disk, and how wide the test AUC's interval will be. Changes nothing. Weights
     that are neither here nor in a file are downloaded by torchvision.
     """
-    from analysis.show.forecast import forecast, show_forecast, show_patients
+    from analysis.show.forecast import Size, forecast, show_forecast, show_patients, show_size
     from cohort.table import read_cohort
     from spaces.campaign import is_campaign
     from spaces.study import read_study
@@ -106,7 +106,8 @@ def check_command(study: StudyFile) -> None:
     cohort = read_cohort(content, study.parent)
     console = Console()
     show_patients(content, cohort, console)  # before the weights, which may not be had
-    show_forecast(content, forecast(content, cohort, study.parent), console)
+    show_size(content, Size.of(content, cohort), console)
+    show_forecast(forecast(content, cohort, study.parent), console)
 
 
 app.command("check-cluster", rich_help_panel=ASK)(data_commands.check_cluster_command)

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from spaces.errors import InputError
-
 # Packages with torch, ray or pandas are imported where they are needed: --help must be quick.
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -112,13 +110,12 @@ def continued(folder: Path) -> Iterator[tuple[RunFiles, Cohort]]:
     """Give the files and the cohort of a run that has begun."""
     from cohort.enrolment import record, reopen
     from spaces.bank_files import bank_folder, using_banks
-    from spaces.run_files import RunFiles
+    from spaces.run_files import RunFiles, require_run
     from spaces.session import driving
     from spaces.study import read_study
 
     files = RunFiles(folder)
-    if not files.study.exists():
-        raise InputError(str(folder), "is no run directory", "Give the folder with study.yaml")
+    require_run(files)
     cohort, study = reopen(files), read_study(files.study)
     with driving(files), using_banks(bank_folder(study.bank, folder, cohort.folder)):
         _warn_of_changes(record(files, study, folder, cohort))

@@ -11,7 +11,7 @@ from typing import Any, cast
 from ray.tune import Trainable
 
 from search.heartbeat import Heartbeat
-from search.trial import Assignment, Problem, Report, Trial, failure, unopened
+from search.trial import UNSAVED_SECONDS, Assignment, Problem, Report, Trial, failure, unopened
 from spaces.errors import UserError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles
@@ -31,6 +31,7 @@ class Workplace:
         opener: ``module:function`` that opens the problem from the two above.
         epochs: of a complete trial.
         beat_seconds: how often a trial leaves a sign of life, at most.
+        unsaved_seconds: how much computing may pass before a trial writes a checkpoint.
     """
 
     run_root: str
@@ -38,6 +39,7 @@ class Workplace:
     opener: str
     epochs: int
     beat_seconds: float
+    unsaved_seconds: float = UNSAVED_SECONDS
 
     def open(self) -> Problem:
         """Import the opener and open the problem."""
@@ -92,7 +94,12 @@ class TrialActor(Trainable):
                 beat = Heartbeat(run, number, every=self._workplace.beat_seconds)
                 beat()
                 self._trial = Trial(
-                    self._problem, run, self._assignment, epochs=self._workplace.epochs, beat=beat
+                    self._problem,
+                    run,
+                    self._assignment,
+                    epochs=self._workplace.epochs,
+                    unsaved_seconds=self._workplace.unsaved_seconds,
+                    beat=beat,
                 )
             return self._trial.advance()
         except UserError as error:  # the study's fault, not this configuration's

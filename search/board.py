@@ -247,7 +247,10 @@ class Board:
         path = self.run.out_of_fold_of(trial.number)
         if not trial.epochs or not path.exists():
             return None
-        whole = len(read_out_of_fold(path)) == len(trial.epochs)
+        try:
+            whole = len(read_out_of_fold(path)) == len(trial.epochs)
+        except RefusedError:
+            return None  # damaged: the trial has not ended, and computes them again
         return sha256_of(path) if whole else None
 
     def _compare(self, trial: TrialRecord, repeated: Epoch) -> None:
@@ -258,3 +261,5 @@ class Board:
                 trial.number,
                 repeated.epoch,
             )
+        else:
+            _log.info("trial %d: epoch %d was repeated", trial.number, repeated.epoch)

@@ -28,6 +28,7 @@ from search.place import Place
 from search.scheduler import RungScheduler, settle
 from search.searcher import StudySearcher
 from search.tensorboard import Curves
+from search.trial import UNSAVED_SECONDS
 from spaces.errors import TERMINATED, RefusedError
 from spaces.run_files import RunFiles, replacing
 from spaces.study import read_study
@@ -61,6 +62,7 @@ def search(
     console: Console | None,
     opener: str = OPENER,
     stalled_after: float | None = None,
+    unsaved_seconds: float = UNSAVED_SECONDS,
 ) -> SearchOutcome:
     """Run the search of ``run`` to its end, from wherever an earlier driver left it.
 
@@ -70,6 +72,7 @@ def search(
         console: where progress is shown; None for nowhere.
         opener: ``module:function`` that opens the problem in a slot.
         stalled_after: seconds, if other than when the run began.
+        unsaved_seconds: computing of a trial that may be lost with its process.
 
     Raises:
         KeyboardInterrupt: SIGINT arrived; the run can be continued.
@@ -98,6 +101,7 @@ def search(
                     opener,
                     study.training.epochs,
                     beat_seconds(patience),
+                    unsaved_seconds,
                 )
                 with closing(Overseer(board, patience)) as overseer:
                     _tune(board, searcher, place, workplace, Ticker(display, overseer))

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from spaces.errors import InputError, UserError
+from spaces.errors import InputError, RefusedError, UserError
 from spaces.parameters import Configuration
 from spaces.run_files import (
     RunFiles,
@@ -178,7 +178,10 @@ class Trial:
         checkpoints = _checkpoints(self._run.checkpoint_folder(number))
         if not checkpoints or not written.exists():
             return []
-        logits = read_out_of_fold(written)
+        try:
+            logits = read_out_of_fold(written)
+        except RefusedError:
+            return []  # damaged: without them, the epochs are computed again
         for checkpoint in reversed(checkpoints):
             if checkpoint.epoch <= min(covered, len(logits)) and checkpoint.is_whole():
                 self._cross_validation.restore(checkpoint.path)

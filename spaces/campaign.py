@@ -14,10 +14,11 @@ from spaces.document import Document, read_document
 from spaces.errors import InputError
 from spaces.explain import explain
 from spaces.parameters import STRICT
+from spaces.sections import RUN_NAME
 from spaces.study import Study
 
 FORMAT = "polartune/campaign/1"
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Name = Annotated[str, Field(pattern=RUN_NAME)]
 Names = Annotated[list[Name], Field(min_length=1)]
 
 

@@ -7,12 +7,20 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from spaces.errors import InputError, nearest
 from spaces.parameters import TAGS
+from spaces.sections import RUN_NAME, SHA256
 
 SHOWN = 80
 """Characters of a wrong value that are repeated."""
+DECIMAL_POINT = "If it is part of a number, write a decimal point: 2.0, not 2,0"
+PATTERNS = {
+    RUN_NAME: "must be at most 64 letters, digits, dots, dashes and underscores, and begin with a "
+    "letter or digit",
+    SHA256: "must be a sha256: 64 of the characters 0-9 and a-f, as sha256sum prints",
+}
 
 
 def explain(
@@ -33,11 +41,11 @@ def explain(
         under: the key of the file that ``tree`` stands under, if it is not the whole.
     """
     findings = error.errors(include_url=False)
-    finding = next((f for f in findings if f["type"] == "extra_forbidden"), findings[0])
+    finding = _most_telling(findings)
     # An unknown key, which stands last, may be called like one of pydantic's own words.
     unknown = finding["loc"][-1:] if finding["type"] == "extra_forbidden" else ()
     way = finding["loc"][: len(finding["loc"]) - len(unknown)]
-    keys = [key for key in way if key not in TAGS and not _is_type_name(key)] + [*unknown]
+    keys = [*_keys(way), *unknown]
     dotted = ".".join(str(key) for key in [*filter(None, [under]), *keys]) or "the study"
     where = f"{name}:{_line(tree, keys)} {dotted}"
     kind, value = finding["type"], finding.get("input")
@@ -46,9 +54,14 @@ def explain(
             where, "unknown key", nearest(str(keys[-1]), _siblings(schema, keys[:-1]))
         )
     if kind == "missing":
-        return InputError(where, "this key is required", "Add it; see studies/demo.yaml")
+        remedy = "sha256sum FILE prints it" if keys[-1] == "sha256" else "see studies/demo.yaml"
+        return InputError(where, "this key is required", f"Add it; {remedy}")
     if kind == "value_error":
         return InputError(where, str(finding["ctx"]["error"]).rstrip("."))
+    if kind == "invalid_key" and isinstance(keys[-1], int):
+        return InputError(where, f"a key must be a word, got {keys[-1]}", DECIMAL_POINT)
+    if kind == "string_pattern_mismatch" and finding["ctx"]["pattern"] in PATTERNS:
+        return InputError(where, f"{PATTERNS[finding['ctx']['pattern']]}, got {_short(value)}")
     remedy = ""
     if kind == "string_type" and isinstance(value, int | float):
         remedy = f'YAML reads this as a number; put it in quotes: "{value}"'
@@ -56,6 +69,24 @@ def explain(
         remedy = f"YAML reads {value} as text; write {_yaml_float(float(value))}"
     message = finding["msg"].removeprefix("Input ")
     return InputError(where, f"{message[0].lower()}{message[1:]}, got {_short(value)}", remedy)
+
+
+def _most_telling(findings: Sequence[ErrorDetails]) -> ErrorDetails:
+    """Return an unknown key if there is one; else the first finding, or what lies deepest in it.
+
+    Of a value that may be a word or a section, pydantic says first that it is not the word.
+    """
+    unknown = next((f for f in findings if f["type"] == "extra_forbidden"), None)
+    if unknown is not None:
+        return unknown
+    place = _keys(findings[0]["loc"])
+    inside = [f for f in findings if _keys(f["loc"])[: len(place)] == place]
+    return max(inside, key=lambda f: len(_keys(f["loc"])))
+
+
+def _keys(way: Sequence[int | str]) -> list[int | str]:
+    """Return a location without what pydantic, not the file, put into it."""
+    return [key for key in way if key not in TAGS and not _is_type_name(key)]
 
 
 def _short(value: Any) -> str:

@@ -44,6 +44,16 @@ class RunFiles:
         return self.root / "split.json"
 
     @property
+    def has_begun(self) -> bool:
+        """Whether this is a run, not a folder that holds a study file of its own."""
+        return self.study.exists() and self.environment.exists()
+
+    @property
+    def network(self) -> Path:
+        """Digest of the frozen trunk and the precision of its products, equal in every slot."""
+        return self.root / "network.json"
+
+    @property
     def trials(self) -> Path:
         """The append-only event log of the search."""
         return self.root / "trials.jsonl"
@@ -160,6 +170,20 @@ class RunFiles:
         return self.root / ".lock"
 
 
+def require_run(run: RunFiles) -> None:
+    """Make sure that a folder is a run.
+
+    Raises:
+        InputError: it is not.
+    """
+    if run.has_begun:
+        return
+    remedy = "Give the folder that `polartune run` wrote, runs/NAME"
+    if run.study.exists():
+        remedy = f"It holds a study: polartune run {run.study}"
+    raise InputError(str(run.root), "is no run directory", remedy)
+
+
 def sha256_of(path: Path) -> str:
     """Return the sha256 of a file's bytes, as hex."""
     with path.open("rb") as file:
@@ -252,7 +276,7 @@ def write_out_of_fold(path: Path, logits: np.ndarray, folds: np.ndarray) -> str:
         }
     ).replace_schema_metadata({"format": "polartune/oof/1"})
     with replacing(path) as partial:
-        pq.write_table(table, partial)
+        pq.write_table(table, partial, write_page_checksum=True)
     return sha256_of(path)
 
 
@@ -266,7 +290,7 @@ def read_out_of_fold(path: Path, sha256: str | None = None) -> np.ndarray:
         if sha256 is not None and sha256_of(path) != sha256:
             problem = "its digest differs from the one in trials.jsonl"
             raise RefusedError(str(path), problem, "Restore the file")
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
         metadata = table.schema.metadata or {}
         check_format(path, metadata.get(b"format", b"").decode(errors="replace"), "oof")
         frame: pd.DataFrame = table.to_pandas()

@@ -16,6 +16,8 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Backbone = Literal["efficientnet_lite0", "resnet18", "resnet34", "resnet50"]
 ImageSize = Annotated[int, Field(ge=32, le=1024)]
 # A NUL byte ends a path for the operating system, which refuses it.
+RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+SHA256 = r"^[0-9a-f]{64}$"
 FilePath = Annotated[str, Field(pattern=r"^[^\x00]+$")]
 Territory = Literal["any", "LAD", "RCA", "LCx"]
 
@@ -99,7 +101,7 @@ class WeightsFile(BaseModel):
 
     file: FilePath
     """A state dict with torchvision's names (.pth or .safetensors), relative to the study file."""
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    sha256: Annotated[str, Field(pattern=SHA256)]
     """The digest that the file must have, as ``sha256sum`` prints it."""
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from spaces.document import read_document
 from spaces.parameters import LAMBDA, STRICT, Space
 from spaces.sections import (
+    RUN_NAME,
     AugmentationSection,
     BankSection,
     CohortSection,
@@ -36,7 +37,7 @@ class Study(BaseModel):
 
     format: Literal["polartune/study/1"] = "polartune/study/1"
     """Which kind and version of file this is."""
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    name: Annotated[str, Field(pattern=RUN_NAME)]
     """Name of the run directory: letters, digits, dot, dash and underscore."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Draws the starting weights, the order of patients, the proposals and the bootstraps."""

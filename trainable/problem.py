@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import socket
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -16,9 +17,9 @@ from cohort.split import read_split
 from cohort.table import Cohort, read_cohort
 from spaces.bank_files import bank_folder
 from spaces.environment import version_of
-from spaces.errors import InputError
+from spaces.errors import InputError, RefusedError
 from spaces.parameters import Configuration
-from spaces.run_files import RunFiles, sha256_of
+from spaces.run_files import RunFiles, read_json, sha256_of, write_json
 from spaces.sections import NetworkSection
 from spaces.study import Study, read_study
 from trainable.augment import draw_views
@@ -49,16 +50,22 @@ def open_problem(run_root: str, device: str) -> Problem:
         torch.cuda.set_per_process_memory_fraction(study.resources.gpus_per_trial)
     split = read_split(run.split)
     cohort = read_cohort(study, run.root, split=split, verify_images=False)
-    return Problem(study, cohort, run.root, device)
+    problem = Problem(study, cohort, run.root, device)
+    problem.refuse_other_network(run)
+    return problem
 
 
 def missing_parts(run_root: str, device: str) -> list[Part]:
     """Return the parts of the bank that the run's trials will read and that are not there yet.
 
+    The first to ask writes network.json, to which every later slot is held.
+
     Raises:
         InputError: the disk cannot hold them.
     """
-    problem = open_problem(run_root, device)
+    run, problem = RunFiles(Path(run_root)), open_problem(run_root, device)
+    if not run.network.exists():
+        write_json(run.network, "network", problem.numerics)
     if problem.bank is None:
         return []
     parts = problem.bank.missing(problem.study.space.strengths())
@@ -245,6 +252,34 @@ class Problem:
             split_sha256=self._split_sha256,
             trunk_sha256=self.trunk_sha256,
         )
+
+    @property
+    def numerics(self) -> dict[str, str]:
+        """What scores depend on that is settled where a trial runs, not in its study."""
+        return {"trunk_sha256": self.trunk_sha256, "precision": str(self.dtype).split(".")[-1]}
+
+    def refuse_other_network(self, run: RunFiles) -> None:
+        """Make sure that this slot computes what the run's first one did; none is held to nothing.
+
+        Raises:
+            RefusedError: it has another frozen trunk, or rounds its products otherwise.
+        """
+        if not run.network.exists():
+            return
+        begun = read_json(run.network, "network")
+        if begun["precision"] != self.numerics["precision"]:
+            raise RefusedError(
+                "network.precision",
+                f"is {self.numerics['precision']} on {socket.gethostname()}, and the run began "
+                f"with {begun['precision']}: scores would not compare",
+                "Use machines of one kind, or begin a run with network.precision: fp32",
+            )
+        if begun["trunk_sha256"] != self.numerics["trunk_sha256"]:
+            raise RefusedError(
+                "network.weights",
+                f"give another frozen trunk on {socket.gethostname()} than when the run began",
+                "Give the weights that it began with, or begin a run of another name",
+            )
 
     def check_weights(self) -> None:
         """Make sure that every starting weight can be had.

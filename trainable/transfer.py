@@ -60,6 +60,7 @@ class FirstStep:
         found = {
             "cohort.split": (read_split(run.split).sha256, split_sha256),
             "cohort.inputs": (first.cohort.inputs, study.cohort.inputs),
+            "cohort.segments": (first.cohort.segments, study.cohort.segments),
             "cohort.stack": (first.cohort.stack, study.cohort.stack),
             "network": tuple(
                 (section.backbone, section.image_size, section.trainable_layers)

@@ -78,7 +78,7 @@ def _train_folds(root: str, device: str, chosen: dict[str, Any]) -> dict[str, An
     difference = np.abs(searched[chosen["epochs"] - 1] - report.logits)
     digests = {}
     for training in validation.trainings:
-        path = run.model / "folds" / f"{training.fold.number}.safetensors"
+        path = run.model / FOLDS / f"{training.fold.number}.safetensors"
         trained = training.head.trained()
         digests[path.name] = save_head(path, trained, trunk_sha256=problem.trunk_sha256)
     replay = {
@@ -162,10 +162,15 @@ def _train(run: RunFiles, loop: CrossValidation, epochs: int, what: str) -> Epoc
 
 
 def _finished(run: RunFiles, chosen: dict[str, Any]) -> dict[str, Any] | None:
-    """Return model.json if it describes the same choice and its weights are there."""
+    """Return model.json if it describes the same choice and all its weights are there."""
     about, weights = run.model / "model.json", run.model / "model.safetensors"
     if not about.is_file() or not weights.is_file():
         return None
     info = read_json(about, "model")
-    same = info.get("chosen") == chosen and sha256_of(weights) == info["sha256"]
+    folds = [run.model / FOLDS / name for name in info["folds"]]
+    same = (
+        info.get("chosen") == chosen
+        and sha256_of(weights) == info["sha256"]
+        and all(path.is_file() and sha256_of(path) == info["folds"][path.name] for path in folds)
+    )
     return info if same else None

@@ -13,6 +13,9 @@ from analysis.statistics.bootstrap import CLOPPER_PEARSON, LOGIT_DELONG, PERCENT
 from analysis.statistics.curves import Calibration
 from analysis.statistics.metrics import HALF, YOUDEN
 
+POOLING_COSTS = 0.02
+"""AUC by which pooled folds must fall behind the folds themselves to be worth a sentence."""
+
 
 @dataclass
 class Belief:
@@ -32,7 +35,9 @@ def weigh(
     development: OutOfFold | None = None,
     differences: Sequence[Row] = (),
     calibration: Calibration | None = None,
+    *,
     doubts: Sequence[str] = (),
+    score: float | None = None,
 ) -> Belief:
     """Return what to believe and what not.
 
@@ -42,6 +47,7 @@ def weigh(
         differences: the model against the regressions, on the test set and out-of-fold.
         calibration: of the out-of-fold predictions.
         doubts: what else is known to be wanting, as sentences.
+        score: of the chosen trial, the mean AUC inside the folds.
     """
     belief = Belief(no=list(doubts))
     exploratory = why_exploratory(metrics)
@@ -52,6 +58,8 @@ def weigh(
     _weigh_calls(belief, metrics)
     if calibration is not None:
         _weigh_calibration(belief, calibration)
+    if development is not None and score is not None:
+        _weigh_pooling(belief, development, score)
     if not exploratory:
         belief.yes.append(
             "In this run the test patients decided nothing: model, thresholds and predictions were "
@@ -182,6 +190,18 @@ def _weigh_calibration(belief: Belief, calibration: Calibration) -> None:
         f"Its probabilities as they stand: they are {kind}, calibration slope "
         f"{number(calibration.slope)} ({number(low)} to {number(high)}; out-of-fold, development "
         f"n = {calibration.n}), ideal 1."
+    )
+
+
+def _weigh_pooling(belief: Belief, development: OutOfFold, score: float) -> None:
+    """Folds that rank well, each on a scale of its own, rank worse when they are pooled."""
+    if score - development.auc < POOLING_COSTS:
+        return
+    belief.no.append(
+        "That a probability means the same in every fold model: inside the folds the AUC is "
+        f"{number(score)}, over the pooled folds {number(development.auc)} "
+        f"({limits(development.interval)}; development n = {development.n}). The threshold was set "
+        "on pooled predictions, so it may fit the final model less well."
     )
 
 

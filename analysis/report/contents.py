@@ -126,7 +126,14 @@ def describe(run: RunFiles, cohort: Cohort, found: Findings) -> Contents:
     contents.pairs = _pairs(run, metrics, development)
     contents.coverage = _coverage(metrics)
     contents.transfers = describe_thresholds(metrics, development)
-    contents.belief = weigh(metrics, development, contents.differences, calibration, found.doubts())
+    contents.belief = weigh(
+        metrics,
+        development,
+        contents.differences,
+        calibration,
+        doubts=found.doubts(),
+        score=found.best["score"],
+    )
     return contents
 
 

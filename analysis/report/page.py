@@ -45,6 +45,7 @@ FILES = {
     "test/predictions.parquet": "test predictions by keyed hash",
     "trials.jsonl": "the event log of the search",
     "environment.json": "versions and hashes",
+    "network.json": "the frozen trunk's digest, and the precision of products",
     "study.yaml": "the study as run",
 }
 TABLES = {

@@ -20,6 +20,7 @@ from analysis.report.drawing import (
     styled,
     svg_of,
 )
+from spaces.parameters import Choices, Range
 
 STATES: dict[str, dict[str, Any]] = {
     "complete": {"color": BLUE, "s": 26},
@@ -71,17 +72,22 @@ def draw_history(trials: pd.DataFrame, chosen: int | None) -> str:
 
 
 @styled
-def draw_parameter(trials: pd.DataFrame, name: str, *, log: bool, chosen: int | None) -> str:
-    """Return the score of every trial against one searched parameter."""
+def draw_parameter(
+    trials: pd.DataFrame, name: str, *, searched: Range | Choices, chosen: int | None
+) -> str:
+    """Return the score of every trial against one parameter, over all of the searched range."""
     canvas, axes = new_canvas(height=2.6)
     _scatter_states(axes, trials, name, chosen)
     axes.set(xlabel=name.replace("_", " "), ylabel="score")
+    low, high = searched_ends(searched)
+    log = isinstance(searched, Range) and searched.log
+    axes.set_xlim(*_with_margin(low, high, log=log))
     if log:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
     legend_above(canvas)
-    said = f"{_scored(trials)} trials, from {trials[name].min():.3g} to {trials[name].max():.3g}"
+    said = f"{_scored(trials)} trials, searched from {low:g} to {high:g}"
     winner = trials.loc[trials["trial"] == chosen, name]
     if len(winner):
         said += f"; chosen {winner.iloc[0]:.3g}"
@@ -109,6 +115,22 @@ def draw_strengths(trials: pd.DataFrame, strengths: pd.DataFrame, chosen: int | 
         for strength, asked, complete in strengths[[name, "asked", "complete"]].to_numpy()
     ]
     return svg_of(canvas, name, "Score by augmentation strength", "; ".join(said))
+
+
+def searched_ends(searched: Range | Choices) -> tuple[float, float]:
+    """Return the smallest and the largest value that a trial could have."""
+    if isinstance(searched, Range):
+        return searched.low, searched.high
+    return searched.choices[0], searched.choices[-1]
+
+
+def _with_margin(low: float, high: float, *, log: bool) -> tuple[float, float]:
+    """Return the searched range and a little more, so that points at its ends are whole."""
+    if log:
+        margin = (high / low) ** 0.03
+        return low / margin, high * margin
+    margin = 0.03 * (high - low)
+    return low - margin, high + margin
 
 
 def _scored(trials: pd.DataFrame) -> int:

@@ -11,7 +11,7 @@ from analysis.report import search_figures
 from analysis.report.drawing import Figure
 from analysis.report.panels import table_of
 from analysis.statistics.curves import ending_table, learning_curves, strength_table, trial_table
-from spaces.parameters import AUGMENTATION_STRENGTH, Range
+from spaces.parameters import AUGMENTATION_STRENGTH
 from spaces.run_files import RunFiles
 from spaces.study import Study
 from spaces.trial_log import WINDOW, TrialRecord
@@ -46,9 +46,12 @@ def show_search(
         if name == AUGMENTATION_STRENGTH:
             found[name] = _show_strengths(run, table, chosen)
             continue
-        log = isinstance(parameter, Range) and parameter.log
-        svg = search_figures.draw_parameter(table, name, log=log, chosen=chosen)
-        caption = f"{name}: score of {scored} trials against its value; trials.jsonl."
+        svg = search_figures.draw_parameter(table, name, searched=parameter, chosen=chosen)
+        low, high = search_figures.searched_ends(parameter)
+        caption = (
+            f"{name}, searched from {low:g} to {high:g}: score of {scored} trials against its "
+            "value; trials.jsonl."
+        )
         found[name] = Figure(svg, caption, [data])
     return found
 

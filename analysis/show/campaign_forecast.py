@@ -62,7 +62,7 @@ def forecast_campaign(plan: Plan, cohorts: Sequence[Cohort]) -> CampaignForecast
         study = plan.members[at].study
         cost = forecast(study, cohorts[at], plan.folder)
         heads += count * (cost.seconds - cost.bank_seconds - START_SECONDS)
-        trials += count * cost.trials
+        trials += count * cost.size.trials
         free = cost.free_bytes
         for needed in _banks_of(study):
             if needed == tuple(study.cohort.inputs):

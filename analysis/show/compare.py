@@ -24,7 +24,7 @@ from analysis.statistics.metrics import Estimate, compare_aucs, log_odds_of
 from cohort.enrolment import reopen
 from spaces.csv_files import write_csv
 from spaces.errors import InputError, UserError
-from spaces.run_files import RunFiles, read_json, read_out_of_fold
+from spaces.run_files import RunFiles, read_json, read_out_of_fold, require_run
 from spaces.study import Study, read_study
 from spaces.trial_log import read_trials
 
@@ -40,9 +40,7 @@ class Compared:
 
     def __post_init__(self) -> None:
         """Raises InputError if the folder is no run."""
-        if not self.files.study.exists():
-            where = str(self.files.root)
-            raise InputError(where, "is no run directory", "Give folders with study.yaml")
+        require_run(self.files)
 
     @cached_property
     def study(self) -> Study:

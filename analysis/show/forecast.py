@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,7 @@ from rich.table import Table
 from scipy.stats import norm
 
 from cohort.table import Cohort
-from spaces.bank_files import in_words
+from spaces.bank_files import bank_folder, in_words
 from spaces.sections import BankSection
 from spaces.study import Study
 from trainable.problem import Problem
@@ -34,18 +34,13 @@ FORWARD_AND_BACKWARD = 3
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """The size of a study.
+class Size:
+    """What a study asks for, by its file and its cohort alone.
 
     Attributes:
         trials: configurations to try; 1 when the space is fixed.
         trainings: trials x folds.
         epochs: epochs of a fold in all, at most (the scheduler stops trials earlier).
-        images: images and views that pass the frozen layers once.
-        bank_bytes: disk for what they yield; 0 without a bank.
-        free_bytes: free disk where the bank would lie.
-        seconds: of computing on this computer's CPU, at most.
-        bank_seconds: of these, for the bank.
         slots: trials at a time on this computer's CPU.
         half_width: of the test AUC's interval, were the AUC ``ASSUMED_AUC``.
     """
@@ -53,13 +48,44 @@ class Forecast:
     trials: int
     trainings: int
     epochs: int
+    slots: int
+    half_width: float
+
+    @classmethod
+    def of(cls, study: Study, cohort: Cohort) -> Size:
+        """Return the size of a study of a cohort."""
+        trials = 1 if study.is_fixed else study.search.trials
+        trainings = trials * study.cohort.split.folds
+        slots = study.resources.slots
+        prevalence = float(np.nanmean(cohort.development.target))
+        return cls(
+            trials=trials,
+            trainings=trainings,
+            epochs=trainings * study.training.epochs,
+            slots=_fitting(study) if slots == "auto" else slots,
+            half_width=half_width(ASSUMED_AUC, cohort.test_size, prevalence, study),
+        )
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a study would take here, as measured with its network.
+
+    Attributes:
+        size: what it asks for.
+        images: images and views that pass the frozen layers once.
+        bank_bytes: disk for what they yield; 0 without a bank.
+        free_bytes: free disk where the bank would lie.
+        seconds: of computing on this computer's CPU, at most.
+        bank_seconds: of these, for the bank.
+    """
+
+    size: Size
     images: int
     bank_bytes: int
     free_bytes: int
     seconds: float
     bank_seconds: float
-    slots: int
-    half_width: float
 
 
 def forecast(study: Study, cohort: Cohort, folder: Path) -> Forecast:
@@ -74,35 +100,34 @@ def forecast(study: Study, cohort: Cohort, folder: Path) -> Forecast:
         elsewhere = study.model_copy(
             update={"bank": BankSection(mode=study.bank.mode, path=scratch)}
         )
-        return _forecast(study, cohort, Problem(elsewhere, cohort, folder, "cpu"))
+        problem = Problem(elsewhere, cohort, folder, "cpu")
+        size = Size.of(study, cohort)
+        parts = list(problem.bank.parts(study.space.strengths())) if problem.bank else []
+        images = sum(part.images for part in parts)
+        # The chosen configuration is trained once more.
+        samples = len(cohort.development) * (size.trials + 1) * study.training.epochs
+        folds = study.cohort.split.folds
+        filling, training = _core_seconds(problem, images, samples, folds)
+        busy = min(size.slots, _fitting(study))
+        return Forecast(
+            size=size,
+            images=images,
+            bank_bytes=images * problem.bytes_an_image if parts else 0,
+            free_bytes=_free_bytes(bank_folder(study.bank, folder, cohort.folder)),
+            seconds=START_SECONDS + (filling + training) / busy,
+            bank_seconds=filling / busy if parts else 0.0,
+        )
 
 
-def _forecast(study: Study, cohort: Cohort, problem: Problem) -> Forecast:
-    parts = list(problem.bank.parts(study.space.strengths())) if problem.bank else []
-    images = sum(part.images for part in parts)
-    trials = 1 if study.is_fixed else study.search.trials
-    folds, patients = study.cohort.split.folds, len(cohort.development)
-    epochs = trials * folds * study.training.epochs
-    cores = os.cpu_count() or 1
-    slots = study.resources.slots
-    fitting = max(1, cores // study.resources.cpus_per_trial)
-    # The chosen configuration is trained once more.
-    samples = patients * (trials + 1) * study.training.epochs
-    filling, training = _core_seconds(problem, images, samples, folds)
-    busy = fitting if slots == "auto" else min(slots, fitting)
-    prevalence = float(np.nanmean(cohort.development.target))
-    return Forecast(
-        trials=trials,
-        trainings=trials * folds,
-        epochs=epochs,
-        images=images,
-        bank_bytes=images * problem.bytes_an_image if parts else 0,
-        free_bytes=shutil.disk_usage(cohort.folder).free,
-        seconds=START_SECONDS + (filling + training) / busy,
-        bank_seconds=filling / busy if parts else 0.0,
-        slots=fitting if slots == "auto" else slots,
-        half_width=half_width(ASSUMED_AUC, cohort.test_size, prevalence, study),
-    )
+def _fitting(study: Study) -> int:
+    """Return how many trials this computer's cores can compute at a time."""
+    return max(1, (os.cpu_count() or 1) // study.resources.cpus_per_trial)
+
+
+def _free_bytes(folder: Path) -> int:
+    """Return what the disk has left on which a folder lies, or would lie."""
+    there = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    return shutil.disk_usage(there).free
 
 
 def _core_seconds(problem: Problem, images: int, samples: int, folds: int) -> tuple[float, float]:
@@ -144,10 +169,47 @@ def show_patients(study: Study, cohort: Cohort, console: Console) -> None:
     show_warnings(cohort.warnings, console)
 
 
-def show_forecast(study: Study, cost: Forecast, console: Console) -> None:
-    """Print what the study would cost, and what that asks for."""
-    console.print(_cost(study, cost))
-    show_warnings(_warnings(study, cost), console)
+def show_size(study: Study, size: Size, console: Console) -> None:
+    """Print how much would be searched, and how sharp the answer would be."""
+    stops = ", nothing is searched" if study.is_fixed else ""
+    if _may_stop(study):
+        stops = ", most of them stopped earlier"
+    table = _rows()
+    table.add_row(
+        "search",
+        f"{size.trials} trials x {study.cohort.split.folds} folds x {study.training.epochs} epochs"
+        f" = at most {size.epochs} epochs of a fold{stops}",
+    )
+    width = f"\N{PLUS-MINUS SIGN}{size.half_width:.2f}"
+    level = f"{100 * study.evaluation.confidence:g} %"
+    table.add_row(
+        "answer",
+        f"an AUC of {ASSUMED_AUC} on the test set would be known to about {width} "
+        f"({level}, Hanley-McNeil)",
+    )
+    console.print(table)
+    show_warnings(_warnings(study, size), console)
+
+
+def show_forecast(cost: Forecast, console: Console) -> None:
+    """Print what the study would cost here."""
+    table = _rows()
+    table.add_row(
+        "bank",
+        f"{cost.images} images and views once through the frozen layers, "
+        f"{in_words(cost.bank_bytes)} of disk ({in_words(cost.free_bytes)} free)"
+        if cost.images
+        else "none: every epoch passes the whole network",
+    )
+    slots = cost.size.slots
+    memory = PROCESS_BYTES * (slots + 1) / 1e9
+    table.add_row("memory", f"about {memory:.1f} GB, trials at a time: {slots}")
+    cores = f"{os.cpu_count()} CPU cores"
+    table.add_row("time", f"at most about {duration(cost.seconds)} on {cores}; less with a GPU")
+    console.print(table)
+    if SPARE_DISK * cost.bank_bytes > cost.free_bytes:
+        text = "the disk is too small for the bank: set bank.path or bank.mode: off"
+        show_warnings([text], console)
 
 
 def show_warnings(warnings: Sequence[str], console: Console) -> None:
@@ -167,39 +229,17 @@ def _patients(cohort: Cohort) -> Table:
         counts = (values.size, np.sum(values == 1), np.sum(values == 0), np.sum(np.isnan(values)))
         table.add_row(name, *map(str, counts))
     table.add_row("test", str(cohort.test_size), "sealed", "sealed", "sealed")
+    excluded = cohort.flow["excluded"]
+    assert isinstance(excluded, Mapping)
+    if excluded:
+        table.add_row("excluded", str(sum(excluded.values())))
     return table
 
 
-def _cost(study: Study, cost: Forecast) -> Table:
+def _rows() -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="bold", no_wrap=True, min_width=len("search"))
     table.add_column(overflow="fold")
-    stops = ", nothing is searched" if study.is_fixed else ""
-    if _may_stop(study):
-        stops = ", most of them stopped earlier"
-    table.add_row(
-        "search",
-        f"{cost.trials} trials x {study.cohort.split.folds} folds x {study.training.epochs} epochs"
-        f" = at most {cost.epochs} epochs of a fold{stops}",
-    )
-    table.add_row(
-        "bank",
-        f"{cost.images} images and views once through the frozen layers, "
-        f"{in_words(cost.bank_bytes)} of disk ({in_words(cost.free_bytes)} free)"
-        if cost.images
-        else "none: every epoch passes the whole network",
-    )
-    memory = PROCESS_BYTES * (cost.slots + 1) / 1e9
-    table.add_row("memory", f"about {memory:.1f} GB, trials at a time: {cost.slots}")
-    cores = f"{os.cpu_count()} CPU cores"
-    table.add_row("time", f"at most about {duration(cost.seconds)} on {cores}; less with a GPU")
-    width = f"\N{PLUS-MINUS SIGN}{cost.half_width:.2f}"
-    level = f"{100 * study.evaluation.confidence:g} %"
-    table.add_row(
-        "answer",
-        f"an AUC of {ASSUMED_AUC} on the test set would be known to about {width} "
-        f"({level}, Hanley-McNeil)",
-    )
     return table
 
 
@@ -214,17 +254,15 @@ def _may_stop(study: Study) -> bool:
     return search.scheduler == "asha" and early and search.trials > first and not study.is_fixed
 
 
-def _warnings(study: Study, cost: Forecast) -> list[str]:
+def _warnings(study: Study, size: Size) -> list[str]:
     found = []
-    if SPARE_DISK * cost.bank_bytes > cost.free_bytes:
-        found.append("the disk is too small for the bank: set bank.path or bank.mode: off")
     search = study.search
-    if not study.is_fixed and search.order == "reproducible" and search.generation < cost.slots:
+    if not study.is_fixed and search.order == "reproducible" and search.generation < size.slots:
         found.append(
-            f"search.generation {search.generation} leaves {cost.slots - search.generation} of "
-            f"{cost.slots} slots idle; {cost.slots} would not"
+            f"search.generation {search.generation} leaves {size.slots - search.generation} of "
+            f"{size.slots} slots idle; {size.slots} would not"
         )
-    if math.isnan(cost.half_width):
+    if math.isnan(size.half_width):
         found.append("the test set is too small to hold both classes")
     return found
 

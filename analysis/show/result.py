@@ -84,6 +84,9 @@ def show_result(result: Result, console: Console) -> None:
         f"Cross-validation score {result.score:.3f} (SD over folds {result.score_sd:.3f})."
     )
     console.print(result.sentence)
+    unreliable = result.metrics["model"]["auc"].get("unreliable")
+    if unreliable:
+        console.print(f"Its intervals are unreliable: {unreliable}.", style="yellow")
     if result.failed_trials:
         console.print(f"{result.failed_trials} trials failed; see run.log", style="yellow")
     console.print()

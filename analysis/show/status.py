@@ -7,9 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from spaces.errors import InputError
 from spaces.parameters import NAMES
-from spaces.run_files import RunFiles, read_json
+from spaces.run_files import RunFiles, read_json, require_run
 from spaces.session import is_driven
 from spaces.study import read_study
 from spaces.trial_log import TrialRecord, read_trials
@@ -23,8 +22,7 @@ def show_status(run: RunFiles, console: Console) -> None:
     Raises:
         InputError: the directory is no run.
     """
-    if not run.study.exists():
-        raise InputError(str(run.root), "is no run directory", "Give the folder with study.yaml")
+    require_run(run)
     study = read_study(run.study)
     trials = read_trials(run.trials)
     asked = 1 if study.is_fixed else study.search.trials

@@ -35,6 +35,7 @@ def find_suspicions(
     development: Patients,
     segment_values: Mapping[str, np.ndarray],
     image_facts: Mapping[str, Sequence[ImageFacts]],
+    row_numbers: np.ndarray,
 ) -> list[str]:
     """Return one sentence for each thing a user should look at.
 
@@ -43,12 +44,13 @@ def find_suspicions(
         development: the development patients.
         segment_values: by prefix, float64 (n_development, 17).
         image_facts: by input, one a development patient; empty if images were not decoded.
+        row_numbers: (n_development,), the row of each patient as a spreadsheet shows it.
     """
     found = [*_colour_scale(section), *_swapped_values(section, segment_values)]
     found += _swapped_names(development)
     for name, facts in image_facts.items():
         found += _label_dependent(name, facts, development.target)
-        found += _written_outside(name, facts)
+        found += _written_outside(name, facts, row_numbers)
     return found
 
 
@@ -120,7 +122,7 @@ def _label_dependent(name: str, facts: Sequence[ImageFacts], target: np.ndarray)
     return found
 
 
-def _written_outside(name: str, facts: Sequence[ImageFacts]) -> list[str]:
+def _written_outside(name: str, facts: Sequence[ImageFacts], row_numbers: np.ndarray) -> list[str]:
     """Look for what lies outside the inscribed disc and is not the same in all maps."""
     grid = np.abs(np.linspace(-1, 1, THUMBNAIL, endpoint=False) + 1 / THUMBNAIL) - 1 / THUMBNAIL
     outside = np.hypot(grid[:, None], grid).ravel() >= 1
@@ -130,9 +132,9 @@ def _written_outside(name: str, facts: Sequence[ImageFacts]) -> list[str]:
     if not written.any():
         return []
     text = (
-        f"{written.sum()} of {len(facts)} development images of '{name}' differ from the others "
-        "outside the disc: a name, date or scale in the picture can be learnt instead of the map; "
-        "crop it away"
+        f"{written.sum()} of {len(facts)} development images of '{name}' "
+        f"({_rows(row_numbers[written])}) differ from the others outside the disc: a name, date "
+        "or scale in the picture can be learnt instead of the map; crop it away"
     )
     return [text]
 
@@ -160,11 +162,15 @@ def find_twins(
 
 
 def _count(rows: np.ndarray) -> str:
+    if len(rows) == 1:
+        return f"1 development patient ({_rows(rows)}) has"
+    return f"{len(rows)} development patients ({_rows(rows)}) have"
+
+
+def _rows(rows: np.ndarray) -> str:
     listed = ", ".join(map(str, rows[:_SHOWN]))
     more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
-    if len(rows) == 1:
-        return f"1 development patient (row {listed}) has"
-    return f"{len(rows)} development patients (rows {listed}{more}) have"
+    return f"row{'s' if len(rows) > 1 else ''} {listed}{more}"
 
 
 def _thumbnails(facts: Sequence[ImageFacts]) -> np.ndarray:

@@ -141,3 +141,13 @@ def test_probabilities_are_believed_only_with_a_slope_of_one(
 
 def test_no_external_validation_is_always_said(metrics: dict[str, Any]) -> None:
     assert "no external validation" in weigh(metrics).no[-1]
+
+
+@pytest.mark.parametrize(("score", "told"), [(0.66, True), (0.61, False), (0.55, False)])
+def test_folds_on_scales_of_their_own_are_told(
+    metrics: dict[str, Any], score: float, told: bool
+) -> None:
+    belief = weigh(metrics, POOLED, score=score)
+    found = [text for text in belief.no if "inside the folds the AUC is 0.66" in text]
+    assert bool(found) == told
+    assert not told or "over the pooled folds 0.60 (0.50 to 0.70; development n = 80)" in found[0]

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from finished_run import Run
 
-from analysis.judge.optimism import corrected_score
+from analysis.judge.optimism import corrected_score, read_scores
+from spaces.trial_log import read_trials
 
 GENERATOR = np.random.default_rng(0)
 N = 250
@@ -57,3 +59,11 @@ def test_a_candidate_is_judged_over_its_window_like_the_one_score() -> None:
     expected = np.mean([mean_fold_auc(score) for score in one_good_epoch])
     assert corrected(one_good_epoch, window=3) == pytest.approx(expected, abs=0.02)
     assert np.isnan(corrected(one_good_epoch, window=4))
+
+
+def test_stopped_trials_were_candidates_and_failed_ones_were_not(run: Run) -> None:
+    trials = read_trials(run.files.trials)
+    assert {trial.state for trial in trials} == {"complete", "stopped", "failed"}
+    known = np.ones(len(run.cohort.split.folds), dtype=bool)
+    found = [len(scores) for scores in read_scores(run.files, trials, known)]
+    assert found == [len(trial.epochs) for trial in trials if trial.state != "failed"]

@@ -185,9 +185,11 @@ def test_a_finished_model_of_the_same_choice_is_kept(run: Run, problem: Problem)
     problem.loops.clear()
     assert again(run).items() >= first.items()
     assert not problem.loops
-    (run.files.model / "model.safetensors").write_text("others")
-    again(run)
-    assert problem.loops
+    for damaged in ("model.safetensors", "folds/1.safetensors"):
+        (run.files.model / damaged).write_text("others")
+        problem.loops.clear()
+        again(run)
+        assert problem.loops
 
 
 class Scaled:

@@ -192,15 +192,19 @@ class TestWritingOutsideTheDisc:
         _, (warning,) = self.warnings(
             tmp_path, lambda pen, at: pen.text((1, 1), f"M{at * 7919 % 1000}", fill="white")
         )
-        assert "development images of 'rest' differ from the others outside the disc" in warning
+        assert "development images of 'rest' (rows 2, 3, " in warning
+        assert " and 12 more) differ from the others outside the disc" in warning
 
     def test_a_name_on_some_maps_is_found_and_counted(self, tmp_path):
         frame, (warning,) = self.warnings(
             tmp_path, lambda pen, at: at % 3 or pen.text((1, 148), "J. Doe", fill="white")
         )
         inside = read_cohort(study(), tmp_path).development.ids
-        named = sum(identity in inside for identity in frame["patient_id"][::3])
-        assert warning.startswith(f"{named} of 22 development images")
+        named = [at + 2 for at in range(0, 30, 3) if frame["patient_id"][at] in inside]
+        rows = ", ".join(map(str, named))
+        assert warning.startswith(
+            f"{len(named)} of 22 development images of 'rest' (rows {rows}) differ"
+        )
 
     def test_what_all_maps_share_is_no_warning(self, tmp_path):
         def same(pen, _):

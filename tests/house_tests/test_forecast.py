@@ -10,7 +10,14 @@ import torch
 import yaml
 from rich.console import Console
 
-from analysis.show.forecast import forecast, half_width, show_forecast, show_patients
+from analysis.show.forecast import (
+    Size,
+    forecast,
+    half_width,
+    show_forecast,
+    show_patients,
+    show_size,
+)
 from cohort.table import read_cohort
 from polartune import commands
 from spaces.errors import InputError
@@ -55,7 +62,7 @@ def test_the_cost_is_counted(study: Study, phantom: Path) -> None:
     # Two maps, each plain once and twice at each of two strengths.
     assert cost.images == 2 * patients * (1 + 2 + 2)
     assert cost.bank_bytes == cost.images * (cost.bank_bytes // cost.images) > 0
-    assert (cost.trainings, cost.epochs, cost.slots) == (35, 105, 3)
+    assert (cost.size.trainings, cost.size.epochs, cost.size.slots) == (35, 105, 3)
 
 
 def test_check_shows_classes_and_warnings_and_touches_nothing(
@@ -76,7 +83,8 @@ def test_the_table_shows_each_folds_classes(study: Study, phantom: Path) -> None
     cohort = read_cohort(study, phantom.parent)
     console = Console(width=80, record=True, file=Path(os.devnull).open("w"))  # noqa: SIM115
     show_patients(study, cohort, console)
-    show_forecast(study, forecast(study, cohort, phantom.parent), console)
+    show_size(study, Size.of(study, cohort), console)
+    show_forecast(forecast(study, cohort, phantom.parent), console)
     lines = console.export_text().splitlines()
     target, folds = cohort.development.target, cohort.split.folds
     for fold in range(5):
@@ -113,18 +121,18 @@ def test_a_best_study_is_one_trial(study: Study, phantom: Path) -> None:
     }
     fixed = Study.model_validate(content)
     cost = forecast(fixed, read_cohort(fixed, phantom.parent), phantom.parent)
-    assert (cost.trials, cost.images) == (1, 2 * 48)
+    assert (cost.size.trials, cost.images) == (1, 2 * 48)
 
 
-def shown_cost(study: Study, phantom: Path, **changes: object) -> str:
+def shown_size(study: Study, phantom: Path, **changes: object) -> str:
     content = yaml.safe_load(study.as_yaml())
     for section, values in changes.items():
         content[section] |= values
     changed = Study.model_validate(content)
-    cost = forecast(changed, read_cohort(changed, phantom.parent), phantom.parent)
+    size = Size.of(changed, read_cohort(changed, phantom.parent))
     with Path(os.devnull).open("w") as nowhere:
         console = Console(width=80, record=True, file=nowhere)
-        show_forecast(changed, cost, console)
+        show_size(changed, size, console)
     return " ".join(console.export_text().split())
 
 
@@ -139,16 +147,13 @@ def shown_cost(study: Study, phantom: Path, **changes: object) -> str:
     ],
 )
 def test_only_a_search_that_may_stop_trials_says_so(
-    study: Study, phantom: Path, monkeypatch: pytest.MonkeyPatch, search: dict, stops: bool
+    study: Study, phantom: Path, search: dict, stops: bool
 ) -> None:
-    monkeypatch.setattr(
-        "analysis.show.forecast.measure_rates", lambda _: Rates(trunk=10.0, head=4.0)
-    )
-    shown = shown_cost(study, phantom, search=search)
+    shown = shown_size(study, phantom, search=search)
     assert ("most of them stopped earlier" in shown) == stops
 
 
-def test_the_cohort_is_shown_even_if_the_weights_cannot_be_had(
+def test_the_cohort_and_the_size_are_shown_even_if_the_weights_cannot_be_had(
     study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = yaml.safe_load(study.as_yaml())
@@ -157,7 +162,23 @@ def test_the_cohort_is_shown_even_if_the_weights_cannot_be_had(
     file.write_text(yaml.safe_dump(content))
     with pytest.raises(InputError, match="no such file"):
         commands.check_command(file)
-    assert "development   48" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "development 48" in shown
+    assert "search 7 trials x 5 folds x 3 epochs = at most 105 epochs of a fold" in shown
+    assert "answer an AUC of 0.8 on the test set would be known to about" in shown
+
+
+def test_the_disk_is_the_one_that_the_bank_will_lie_on(
+    study: Study, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = yaml.safe_load(study.as_yaml()) | {"bank": {"path": str(tmp_path / "a" / "bank")}}
+    changed = Study.model_validate(content)
+    asked: list[Path] = []
+    monkeypatch.setattr(
+        "shutil.disk_usage", lambda path: (asked.append(Path(path)), SimpleNamespace(free=1))[1]
+    )
+    forecast(changed, read_cohort(changed, phantom.parent), phantom.parent)
+    assert asked == [tmp_path.resolve()]
 
 
 def seconds(study: Study, phantom: Path, **changes: object) -> float:

@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,6 @@ from spaces.study import read_study
 
 pytestmark = pytest.mark.slow
 
-HOME = Path(__file__).parents[2]
 STUDY = {
     "name": "small",
     "cohort": {
@@ -108,42 +110,102 @@ def test_every_step_can_be_repeated_alone(done: tuple[Path, str], step: str) -> 
     assert {name: path.read_bytes() for name, path in vital(run).items()} == before
 
 
+@dataclass(frozen=True)
+class Stop:
+    """A moment of a run, and the signal that comes then."""
+
+    moment: Callable[[RunFiles, Path], bool]
+    signal: signal.Signals
+    code: int
+
+
+def has_a_part(run: RunFiles, bank: Path) -> bool:
+    return any(bank.rglob("*.safetensors")) and not run.trials.exists()
+
+
+def has_epochs(count: int) -> Callable[[RunFiles, Path], bool]:
+    return lambda run, _: len(lines(run, "epoch")) >= count
+
+
+def retrains(run: RunFiles, bank: Path) -> bool:
+    return "retrain begins" in run.log.read_text() and any(run.model.rglob("*"))
+
+
 STOPS = (
-    (signal.SIGTERM, errors.TERMINATED),
-    (signal.SIGKILL, -signal.SIGKILL),
-    (signal.SIGINT, errors.INTERRUPTED),
+    Stop(has_a_part, signal.SIGKILL, -signal.SIGKILL),
+    Stop(has_epochs(1), signal.SIGTERM, errors.TERMINATED),
+    Stop(has_epochs(4), signal.SIGKILL, -signal.SIGKILL),
+    Stop(has_epochs(7), signal.SIGINT, errors.INTERRUPTED),
+    Stop(retrains, signal.SIGKILL, -signal.SIGKILL),
 )
 
 
 def test_interrupted_again_and_again_it_says_so_and_ends_with_the_same_answer(
     done: tuple[Path, str], tmp_path: Path
 ) -> None:
-    folder, _ = done
-    run, undisturbed = RunFiles(tmp_path / "small"), RunFiles(folder / "runs" / "small")
-    words = ["run", "study.yaml", "--out", str(tmp_path)]
-    for sent, code in STOPS:
-        epochs = len(lines(run, "epoch"))
+    """While the bank is filled, during three epochs, and between the models of retraining."""
+    shutil.copy(done[0] / "study.yaml", tmp_path)
+    run, undisturbed = (RunFiles(root / "runs" / "small") for root in (tmp_path, done[0]))
+    for stop in STOPS:
         started = subprocess.Popen(
-            [sys.executable, "-m", "polartune", *words],
-            cwd=folder,
+            [sys.executable, "-m", "polartune", "run", "study.yaml"],
+            cwd=tmp_path,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
-        while len(lines(run, "epoch")) <= epochs:
+        while not (run.log.exists() and stop.moment(run, tmp_path / "bank")):
             assert started.poll() is None
-            time.sleep(0.02)
-        started.send_signal(sent)
+            time.sleep(0.01)
+        started.send_signal(stop.signal)
         _, said = started.communicate(timeout=60)
-        assert started.returncode == code
-        if sent != signal.SIGKILL:
+        assert started.returncode == stop.code
+        if stop.signal != signal.SIGKILL:
             assert said == "polartune: stopped. The same command goes on from here.\n"
-    assert command(folder, *words).returncode == errors.DONE
+    assert not (run.model / "model.json").exists()
+    assert command(tmp_path, "run", "study.yaml").returncode == errors.DONE
+    assert_same_answer(run, undisturbed)
+
+
+def assert_same_answer(run: RunFiles, undisturbed: RunFiles) -> None:
     assert [ending(event) for event in lines(run, "ended")] == [
         ending(event) for event in lines(undisturbed, "ended")
     ]
     for name in ("best.json", "model/model.safetensors", "oof/0.parquet"):
         assert (run.root / name).read_bytes() == (undisturbed.root / name).read_bytes()
+
+
+# What ``polartune run`` does up to the search, with a checkpoint after every epoch: in a study
+# of seconds no trial would have a minute to lose.
+EAGER = """
+from pathlib import Path
+from rich.console import Console
+from polartune.steps import begun, fill_bank, placed
+from search.run import search
+from spaces.study import read_study
+
+study = Path("study.yaml")
+with begun(study, Path("runs")) as (files, _), placed(read_study(study), None) as place:
+    fill_bank(files, place, Console())
+    search(files, place, console=None, unsaved_seconds=-1.0)
+"""
+
+
+def test_a_killed_trial_goes_on_from_its_checkpoint_to_the_same_answer(
+    done: tuple[Path, str], tmp_path: Path
+) -> None:
+    shutil.copy(done[0] / "study.yaml", tmp_path)
+    run, undisturbed = (RunFiles(root / "runs" / "small") for root in (tmp_path, done[0]))
+    started = subprocess.Popen([sys.executable, "-c", EAGER], cwd=tmp_path)
+    while len(lines(run, "epoch")) < 2 or not any(run.checkpoint_folder(0).glob("*.json")):
+        assert started.poll() is None
+        time.sleep(0.01)
+    started.kill()
+    started.wait()
+    assert not lines(run, "ended")
+    assert command(tmp_path, "run", "study.yaml").returncode == errors.DONE
+    assert_same_answer(run, undisturbed)
+    assert "trial 0: epoch 1 was repeated" not in run.log.read_text()
 
 
 def lines(run: RunFiles, kind: str) -> list[dict[str, object]]:

@@ -1,11 +1,13 @@
 """A run directory: begun once, driven by one, never for bad input, never for another study."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from filelock import FileLock
@@ -14,6 +16,7 @@ from rich.console import Console
 
 import polartune
 from cohort.enrolment import enrol, record, relocate, reopen
+from cohort.split import read_split, write_split
 from polartune import commands, steps
 from spaces.environment import describe_computing, hash_code
 from spaces.errors import InputError, RefusedError
@@ -130,6 +133,15 @@ def test_a_changed_cohort_is_refused(study_file: Path, tmp_path: Path, phantom: 
     reopen(run)
     table.write_text(table.read_text() + "\n")
     with pytest.raises(RefusedError, match="the cohort table changed since the run began"):
+        reopen(run)
+
+
+def test_another_split_is_refused(study_file: Path, tmp_path: Path) -> None:
+    run = RunFiles(tmp_path / "runs" / "small")
+    begin(study_file, run)
+    split = read_split(run.split)
+    write_split(run.split, dataclasses.replace(split, folds=np.roll(split.folds, 1)))
+    with pytest.raises(RefusedError, match="the split changed since the run began"):
         reopen(run)
 
 
@@ -250,6 +262,22 @@ def test_bad_input_leaves_no_run_directory(
     with pytest.raises(InputError, match=message):
         polartune.run(study_file, out=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        commands.status_command,
+        commands.search_command,
+        lambda folder: commands.compare_command([folder, folder.parent]),
+    ],
+)
+def test_a_folder_with_a_study_of_its_own_is_no_run(
+    study_file: Path, look: Callable[[Path], None]
+) -> None:
+    told = r"is no run directory\. It holds a study: polartune run .*study\.yaml"
+    with pytest.raises(InputError, match=told):
+        look(study_file.parent)
 
 
 def test_steps_of_what_is_no_run_are_bad_input(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from search_studies import MakeRun
+from simulated_workload import notes
 from test_run import EVERY, OPENER, outcome, run_search
 
 from search.place import Place
@@ -33,7 +34,8 @@ from spaces.run_files import RunFiles
 from spaces.sections import ResourcesSection
 
 with connected(ResourcesSection(device="cpu", slots=int(sys.argv[3]))) as place:
-    search(RunFiles(Path(sys.argv[1])), place, console=None, opener=sys.argv[2])
+    run = RunFiles(Path(sys.argv[1]))
+    search(run, place, console=None, opener=sys.argv[2], unsaved_seconds=-1.0)
 """
 SLOW = [{"lambda": EVERY, "seconds": 0.1}]
 
@@ -99,4 +101,5 @@ def test_a_search_interrupted_again_and_again_ends_as_if_undisturbed(
         assert any(trial.state is None for trial in read_trials(run.trials))
     assert start(run, scratch, slots=2).wait(timeout=120) == 0
     assert outcome(read_trials(run.trials)) == undisturbed
+    assert notes(run.root, "restored"), "no kill reached a checkpoint, so the test says too little"
     assert [path.name for path in scratch.glob("polartune-*")] == []

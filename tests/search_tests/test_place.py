@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -57,12 +58,14 @@ def test_nobody_else_reaches_our_ray(two_slots: Place) -> None:
     two_slots.run_on_slots(halve, [(2,), (4,)])
     us = psutil.Process()
     processes = [us, *us.children(recursive=True)]
-    listening = {
-        (process.name(), connection.laddr.ip)
-        for process in processes
-        for connection in process.net_connections(kind="inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
+    listening = set()
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):  # gone since they were listed
+            listening |= {
+                (process.name(), connection.laddr.ip)
+                for connection in process.net_connections(kind="inet")
+                if connection.status == psutil.CONN_LISTEN
+            }
     assert {name for name, _ in listening} >= {"gcs_server", "raylet"}
     loopback = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     assert {(name, address) for name, address in listening if address not in loopback} == set()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ from driving import Driver, report_of
 from hypothesis import given
 from hypothesis import strategies as st
 from search_studies import MakeRun, make_study
+from simulated_workload import value_of
 
 from search.board import Board
 from search.scheduler import rivals, rungs, settle, stop_reason
@@ -133,6 +135,26 @@ def test_a_nan_ends_its_trial_and_no_other(make_run: MakeRun) -> None:
     stops = [trial.reason for trial in trials if trial.state == "stopped"]
     assert all(reason.startswith("rung ") for reason in stops)
     assert any("of 3 trials" in r or "of 7 trials" in r for r in stops)
+
+
+def test_a_lost_trial_that_repeats_epochs_keeps_what_its_rung_decided(make_run: MakeRun) -> None:
+    """It passed when it was first; the better one that came since must not stop it on the way."""
+    run = make_run(trials=2, grace=2, eta=2, order="asynchronous", sampler="random")
+    driver = Driver(run, slots=2)
+    driver.fill()
+    worse, better = sorted(
+        driver.running, key=lambda at: value_of(driver.board._seats[at].trial.configuration)
+    )
+    trial = driver.board._seats[worse].trial
+    for _ in range(3):
+        driver.advance(worse)
+    for _ in range(2):
+        driver.advance(better)
+    first = report_of(dataclasses.replace(trial, epochs=[]), 6)
+    answer = driver.scheduler.on_trial_result(
+        None, driver.running[worse], {"report": first, "score": first.score}
+    )
+    assert (answer, trial.state) == ("CONTINUE", None)
 
 
 def test_the_best_of_many_random_trials_survives(make_run: MakeRun) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -101,13 +102,29 @@ def test_a_damaged_checkpoint_is_passed_over(run: RunFiles, damage: str) -> None
         (folder / "00004.safetensors").write_bytes(b"{")
     else:
         (folder / "00004.json").unlink()
-    trial_of(run, history=history)
+    report = trial_of(run, history=history).advance()
     assert [note["epoch"] for note in notes(run.root, "restored")] == [3]
+    logits = read_out_of_fold(run.out_of_fold_of(3), report.oof_sha256)
+    assert [int(value) for value in logits[:, 0, 0]] == [1, 2, 3, 4]
 
 
-def test_without_logits_a_retried_trial_starts_afresh(run: RunFiles) -> None:
+def flip(path: Path) -> None:
+    """Change one bit among the values, as a bad disk does."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-9]), flip],
+    ids=["gone", "truncated", "flipped"],
+)
+def test_without_whole_logits_a_retried_trial_starts_afresh(
+    run: RunFiles, damage: Callable[[Path], None]
+) -> None:
     history = interrupted(run, 4)
-    run.out_of_fold_of(3).unlink()
+    damage(run.out_of_fold_of(3))
     report = trial_of(run, history=history).advance()
     assert report.epoch is not None
     assert report.epoch.epoch == 1
