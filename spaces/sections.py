@@ -19,6 +19,7 @@ ImageSize = Annotated[int, Field(ge=32, le=1024)]
 RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 SHA256 = r"^[0-9a-f]{64}$"
 FilePath = Annotated[str, Field(pattern=r"^[^\x00]+$")]
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Territory = Literal["any", "LAD", "RCA", "LCx"]
 
 
@@ -170,6 +171,9 @@ class TrainingSection(BaseModel):
 
     epochs: Positive = 20
     """Passes through the training patients, at most: the scheduler stops hopeless trials."""
+    class_weight: Literal["none", "balanced"] = "none"
+    """Whether both classes weigh the same in the cross-entropy (balanced), or every patient (none).
+    Weights come from each fold's training patients; balanced probabilities are not calibrated."""
     batch_size: Positive = 32
     """Patients in one step of the optimiser."""
     schedule: Literal["constant", "cosine"] = "constant"
@@ -258,6 +262,18 @@ class EvaluationSection(BaseModel):
     """Resamples of the test patients for the bootstrapped intervals."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     """Level of every interval."""
+    decision_range: Annotated[list[Share], Field(min_length=2, max_length=2)] | None = None
+    """Between which probabilities somebody would act, as ``[0.1, 0.4]``, for a decision curve."""
+    age: str | None = "age"
+    """The column with the age, for subgroups and a simple predictor; null for none."""
+    sex: str | None = "sex"
+    """The column with the sex, two values, likewise; null for none."""
+
+    @model_validator(mode="after")
+    def _rising_range(self) -> EvaluationSection:
+        if self.decision_range is not None and self.decision_range[0] >= self.decision_range[1]:
+            raise ValueError(f"decision_range must rise, got {self.decision_range}")
+        return self
 
 
 class Evidence(BaseModel):

@@ -24,7 +24,7 @@ from spaces.run_files import replacing
 from spaces.sections import TrainingSection
 from trainable.features import Features
 from trainable.head import Head
-from trainable.loss import LOGITS, Scale, multi_task_loss
+from trainable.loss import LOGITS, Scale, balanced_weights, multi_task_loss
 from trainable.metrics import auc
 from trainable.seeds import numpy_generator, torch_generator
 
@@ -131,6 +131,10 @@ class FoldTraining:
             fused=True,
         )
         self.target = torch.from_numpy(labels.target.astype(np.float32)).to(device)
+        self.weights: Tensor | None = None
+        if training.class_weight == "balanced":
+            weights = balanced_weights(labels.target[fold.train])
+            self.weights = torch.from_numpy(weights).to(device)
         self.scale: Scale | None = None
         self.segments: Tensor | None = None
         if labels.segments is not None:
@@ -195,7 +199,7 @@ class FoldTraining:
         at = torch.from_numpy(rows).to(outputs.device)
         segments = None if self.segments is None else self.segments[at]
         total, classification, regression = multi_task_loss(
-            outputs, self.target[at], segments, lambda_
+            outputs, self.target[at], segments, lambda_, self.weights
         )
         terms = {"total": total, "classification": classification, "regression": regression}
         return {name: value for name, value in terms.items() if value is not None}

@@ -11,6 +11,7 @@ from spaces.sections import CohortSection
 
 MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"
+NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"
 TRAILING_MAP = re.compile(r"\s*\b(polar )?maps?$", re.IGNORECASE)
 
 
@@ -38,6 +39,19 @@ def limits(interval: Mapping[str, Any], digits: int = 2) -> str:
 def percent(share: float) -> str:
     """Return a share in whole percent."""
     return f"{100 * share:.0f}{SPACE}%"
+
+
+def say_p(p: float | None) -> str:
+    """Return a p-value as printed.
+
+    >>> say_p(0.66), say_p(0.0321), say_p(None)
+    ('0.66', '0.032', '—')
+    """
+    if p is None:
+        return "—"
+    if p < 0.001:
+        return f"<{NARROW_SPACE}0.001"
+    return number(p, 2 if p >= 0.1 else 3)
 
 
 def plain(name: str) -> str:

@@ -65,6 +65,22 @@ def fit_baselines(
     return {"inputs": list(inputs), "models": models}
 
 
+def fit_unpenalised(features: np.ndarray, target: np.ndarray, folds: np.ndarray) -> dict[str, Any]:
+    """Return one frozen regression, unpenalised, of the labelled patients.
+
+    Args:
+        features: (n, columns), nan = missing.
+        target: (n,), 0/1, nan = missing (left out).
+        folds: (n,), the same as the search's.
+
+    Returns:
+        A description as in ``fit_baselines``.
+    """
+    known = np.isfinite(target)
+    with threadpool_limits(limits=1):
+        return _describe(features[known], target[known] == 1, folds[known], np.inf)
+
+
 def concatenate_segments(segments: Mapping[str, np.ndarray], inputs: Sequence[str]) -> np.ndarray:
     """Return the features of the regressions, float64 (n, 17 x inputs)."""
     return np.concatenate([segments[name] for name in inputs], axis=1)

@@ -52,7 +52,7 @@ def characteristics_of(study: Study, patients: Patients) -> pd.DataFrame:
     In this order: the target, the other targets that the study file can derive, every further
     column of numbers, and of each 17 segment columns their mean (over those that are known).
     """
-    segments = _segment_values(study, patients)
+    segments = segment_values(study, patients)
     columns = {study.cohort.target: patients.target}
     for name, rule in study.cohort.derive.items():
         if rule.columns in segments and name not in patients.covariates:
@@ -62,7 +62,7 @@ def characteristics_of(study: Study, patients: Patients) -> pd.DataFrame:
         if str(column) not in in_segments and is_numeric_dtype(values):
             columns.setdefault(str(column), values.to_numpy(dtype=np.float64))
     for prefix, its in segments.items():
-        columns[mean_name(prefix)] = _mean_of_known(its)
+        columns[mean_name(prefix)] = mean_of_known(its)
     return pd.DataFrame(columns)
 
 
@@ -76,8 +76,8 @@ def words_of(patients: Patients) -> list[str]:
     return [str(name) for name, its in patients.covariates.items() if not is_numeric_dtype(its)]
 
 
-def _segment_values(study: Study, patients: Patients) -> dict[str, np.ndarray]:
-    """Return (n, 17) by prefix, wherever the patients carry 17 columns of one."""
+def segment_values(study: Study, patients: Patients) -> dict[str, np.ndarray]:
+    """Return (n, 17) by prefix, wherever the patients carry 17 columns of one; nan = missing."""
     found: dict[str, np.ndarray] = {}
     names = list(map(str, patients.covariates.columns))
     for prefix in _prefixes(names):
@@ -96,7 +96,8 @@ def _prefixes(names: Sequence[str]) -> list[str]:
     return [prefix for prefix in firsts if {*segment_columns(prefix)} <= {*names}]
 
 
-def _mean_of_known(values: np.ndarray) -> np.ndarray:
+def mean_of_known(values: np.ndarray) -> np.ndarray:
+    """Return each row's mean over what is known, (n,); nan where nothing is."""
     known = np.isfinite(values)
     counts = known.sum(axis=1)
     sums = np.where(known, values, 0.0).sum(axis=1)

@@ -18,6 +18,7 @@ from analysis.judge.characteristics import compare_sets
 from analysis.judge.freeze import BASELINES, freeze, read_predictions
 from analysis.judge.metric_tables import MODEL, ROC, write_roc, write_table
 from analysis.judge.references import compare_references
+from analysis.judge.scrutiny import scrutinise
 from analysis.judge.segment_values import (
     NO_SEGMENTS,
     OUT_OF_FOLD,
@@ -217,6 +218,8 @@ def _measure(
         "references": compare_references(
             run, study, cohort, read_json(run.best, "best"), read_trials(run.trials)
         ),
+        **scrutinise(run, study, cohort, outcomes=outcomes, logits=logits, resamples=resamples),
+        "threshold_shift": frozen["threshold_shift"],
         "patients": compare_sets(study, cohort.development, outcomes),
         "development": frozen["development"],
     }

@@ -14,8 +14,11 @@ from analysis.choose.choice import BEST
 from analysis.choose.export import advise_another
 from analysis.judge.attention import attend
 from analysis.judge.baselines import fit_baselines
+from analysis.judge.calibration import describe_shift
 from analysis.judge.optimism import BOOTSTRAPS, corrected_score, read_scores
 from analysis.judge.pointing import play
+from analysis.judge.scrutiny import SIMPLE
+from analysis.judge.simple_predictors import fit_simple_predictors
 from analysis.statistics.bootstrap import auc_of
 from analysis.statistics.metrics import HALF, YOUDEN, log_odds_of, probability_of, youden_threshold
 from cohort.segments import segment_columns
@@ -52,7 +55,7 @@ def freeze(
         images: the test patients' polar maps by input, in the order of ``cohort.split.test``.
 
     Returns:
-        ``files`` (sha256 by path in the run), ``thresholds``, ``development``,
+        ``files`` (sha256 by path in the run), ``thresholds``, ``threshold_shift``, ``development``,
         ``evaluation`` (its settings), ``test_patients``.
 
     Raises:
@@ -86,15 +89,26 @@ def _freeze_anew(
         development.baseline_segments, study.cohort.inputs, development.target, cohort.split.folds
     )
     write_json(run.test / BASELINES, "baselines", baselines)
+    simple = fit_simple_predictors(study, development, cohort.split.folds)
+    write_json(run.test / SIMPLE, "simple-predictors", simple)
     if not _are_predicted(run, sources):
         _predict(run, cohort.split.test, images)
     _check_finite(run)
     logits = read_out_of_fold(run.out_of_fold_of(best["trial"]), best["oof_sha256"])
-    described = _describe_development(run, study, cohort, best, logits[best["epochs"] - 1])
-    results = (run.test / BASELINES, run.predictions)
+    chosen = logits[best["epochs"] - 1]
+    described = _describe_development(run, study, cohort, best, chosen)
+    threshold = described.pop(YOUDEN)
+    shift = describe_shift(
+        log_odds_of(chosen),
+        log_odds_of(read_predictions(run.predictions)[0]),
+        threshold,
+        study.evaluation.confidence,
+    )
+    results = (run.test / BASELINES, run.test / SIMPLE, run.predictions)
     content = {
         "files": sources | {_name(run, path): sha256_of(path) for path in results},
-        "thresholds": {HALF: 0.5, YOUDEN: described.pop(YOUDEN)},
+        "thresholds": {HALF: 0.5, YOUDEN: threshold},
+        "threshold_shift": shift,
         "development": described,
         "evaluation": {"seed": study.seed, **study.evaluation.model_dump()},
         "test_patients": len(cohort.split.test),
@@ -137,17 +151,28 @@ def _kept(run: RunFiles, sources: Mapping[str, str]) -> dict[str, Any] | None:
     """Return what was frozen for these sources before, if not a byte of it has changed.
 
     Fitting anew, with another library or on another processor, could change a last bit; and what is
-    judged under other digests counts as another opening.
+    judged under other digests counts as another opening. So does what an earlier version froze
+    without simple predictors; that is kept if it was judged.
     """
     if not run.frozen.exists():
         return None
     content = read_json(run.frozen, "frozen")
     files = content["files"]
-    results = {_name(run, path): path for path in (run.test / BASELINES, run.predictions)}
+    frozen = (run.test / BASELINES, run.test / SIMPLE, run.predictions)
+    results = {_name(run, path): path for path in frozen}
+    if _name(run, run.test / SIMPLE) not in files and _was_judged(run):
+        del results[_name(run, run.test / SIMPLE)]
     if files.keys() != {*sources, *results} or any(files[n] != d for n, d in sources.items()):
         return None
     intact = all(path.is_file() and sha256_of(path) == files[n] for n, path in results.items())
     return content if intact else None
+
+
+def _was_judged(run: RunFiles) -> bool:
+    """Whether there are metrics of exactly what is frozen."""
+    if not run.metrics.exists():
+        return False
+    return bool(read_json(run.metrics, "metrics")["frozen_sha256"] == sha256_of(run.frozen))
 
 
 def _are_predicted(run: RunFiles, sources: Mapping[str, str]) -> bool:

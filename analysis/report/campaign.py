@@ -199,7 +199,7 @@ def _render(
         said = f"from the models of {plain(campaign.transfer.from_)}, fold by fold"
         steps.append((campaign.transfer.targets, said))
     made = environment()
-    made.filters |= {"plain": plain, "p": _p}
+    made.filters |= {"plain": plain}
     return made.get_template(TEMPLATE).render(
         style=Markup(stylesheet()),  # noqa: S704  our own file
         campaign=campaign,
@@ -237,7 +237,3 @@ def _sentence(cell: Cell, columns: Sequence[str]) -> str:
     else:
         verdict = "no difference from logistic regression on the segment values is shown"
     return f"{said}; {verdict} ({number(cell.difference)}, {spread})."
-
-
-def _p(value: float) -> str:
-    return "<\N{NO-BREAK SPACE}0.001" if value < 0.001 else f"{value:.3f}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.judge.answer import SPACE, number, percent, plain
+from analysis.judge.answer import SPACE, number, percent, plain, say_p
 from analysis.judge.characteristics import DEVELOPMENT, OF_SEGMENTS, compare_classes, words_of
 from analysis.report.findings import Findings
 from analysis.report.panels import table_of
@@ -21,7 +21,6 @@ from spaces.study import Study
 BY_TARGET, BY_SET = "patients_by_target", "patients_by_set"
 ORIGINS = {BY_TARGET: "cohort table, development patients", BY_SET: "test/metrics.json"}
 SHORT = {PEARSON: "χ²", STUDENT: "t"}
-NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"
 SYLLABLES = {DEVELOPMENT: "develop\N{SOFT HYPHEN}ment"}
 SEALED = "The test patients' characteristics are sealed until the test set is opened."
 EARLIER = "This run was judged by a version that did not compare the test patients with the others."
@@ -176,9 +175,9 @@ def _record(row: Mapping[str, Any], origin: str) -> dict[str, Any]:
 
 def _line(row: Mapping[str, Any]) -> Line:
     groups = row["groups"]
-    tests = [(_say_p(row["p"]), SHORT[row["test"]])]
+    tests = [(say_p(row["p"]), SHORT[row["test"]])]
     if row["mann_whitney_p"] is not None:
-        tests.append((_say_p(row["mann_whitney_p"]), "U"))
+        tests.append((say_p(row["mann_whitney_p"]), "U"))
     known = " and ".join(str(its["n"]) for its in groups.values())
     is_complete = not any(its["missing"] for its in groups.values())
     difference = row["standardised_difference"]
@@ -235,16 +234,3 @@ def _digits(deviations: Sequence[float]) -> int:
     if not deviations or 1 <= min(deviations) < 100:
         return 1
     return min(4, max(0, 1 - math.floor(math.log10(min(deviations)))))
-
-
-def _say_p(p: float | None) -> str:
-    """Return a p-value as printed.
-
-    >>> _say_p(0.66), _say_p(0.0321), _say_p(None)
-    ('0.66', '0.032', '—')
-    """
-    if p is None:
-        return "—"
-    if p < 0.001:
-        return f"<{NARROW_SPACE}0.001"
-    return number(p, 2 if p >= 0.1 else 3)

@@ -35,7 +35,9 @@ from analysis.report.panels import (
     show_segments,
     table_of,
 )
+from analysis.report.performance_panel import StandingGroup, show_performance
 from analysis.report.reference_panel import ReferencePanel, show_references
+from analysis.report.scrutiny_panel import ScrutinyPanel, show_scrutiny
 from analysis.report.segment_panel import SegmentPanel, show_segment_panel
 from analysis.statistics.bootstrap import LOGIT_DELONG, PERCENTILE
 from analysis.statistics.metrics import HALF, YOUDEN
@@ -78,6 +80,8 @@ class Contents:
         belief: of the first page; None before the test set was opened.
         segments: the second task.
         references: what is asked first in every search, beside the winner.
+        performance: every predictor on the test set, by kind.
+        scrutiny: calibration, thresholds, decisions and subgroups.
     """
 
     figures: dict[str, Figure] = field(default_factory=dict)
@@ -91,6 +95,8 @@ class Contents:
     belief: Belief | None = None
     segments: SegmentPanel = field(default_factory=SegmentPanel)
     references: ReferencePanel = field(default_factory=ReferencePanel)
+    performance: list[StandingGroup] = field(default_factory=list)
+    scrutiny: ScrutinyPanel = field(default_factory=ScrutinyPanel)
 
 
 def describe(run: RunFiles, cohort: Cohort, found: Findings) -> Contents:
@@ -123,6 +129,9 @@ def describe(run: RunFiles, cohort: Cohort, found: Findings) -> Contents:
     if contents.differences:
         contents.figures["differences"] = show_differences(run, contents.differences, level)
     contents.calls = _calls(run, metrics)
+    contents.performance = show_performance(run, metrics)
+    contents.scrutiny = show_scrutiny(run, metrics)
+    contents.figures |= contents.scrutiny.figures
     contents.pairs = _pairs(run, metrics, development)
     contents.coverage = _coverage(metrics)
     contents.transfers = describe_thresholds(metrics, development)

@@ -237,3 +237,31 @@ def draw_segments(rows: Sequence[Mapping[str, Any]], unit: str) -> str:
     if known:
         said += f", errors from {min(known):.2f} to {max(known):.2f}"
     return svg_of(canvas, "segments", "Mean absolute error of each segment", said)
+
+
+@styled
+def draw_decision(curve: pd.DataFrame) -> str:
+    """Return the net benefit of the model with its interval, of acting on all and on nobody.
+
+    Args:
+        curve: of ``decision_curve``.
+    """
+    canvas, axes = new_canvas()
+    at = curve["threshold"]
+    axes.fill_between(at, curve["low"], curve["high"], color=WASH, linewidth=0, zorder=0.5)
+    lines = (("model", "model", BLUE, "-"), ("treat_all", "act on everybody", ORANGE, "--"))
+    for column, label, colour, style in lines:
+        axes.plot(at, curve[column], color=colour, linestyle=style, label=label)
+    axes.axhline(0, color=GREY, linewidth=1, linestyle=":", label="act on nobody")
+    # Far below zero acting on everybody only says that it is foolish there.
+    lowest = min(0.0, float(curve["low"].min()))
+    highest = max(float(curve["high"].max()), float(curve["treat_all"].max()), 0.01)
+    axes.set(ylim=(lowest - 0.05 * highest, 1.05 * highest), xlim=(at.min(), at.max()))
+    axes.set(xlabel="probability from which one acts", ylabel="net benefit a patient")
+    legend_above(canvas)
+    ends = [
+        f"at {number(row['threshold'])} model {number(row['model'], 3)}, everybody "
+        f"{number(row['treat_all'], 3)}"
+        for _, row in curve.iloc[[0, -1]].iterrows()
+    ]
+    return svg_of(canvas, "decision", "Decision curve", "; ".join(ends))

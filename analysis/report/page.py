@@ -11,7 +11,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.judge.answer import answer, headline, limits, number, percent, question, title
+from analysis.judge.answer import answer, headline, limits, number, percent, question, say_p, title
 from analysis.judge.evaluate import list_openings, list_openings_of_other_splits
 from analysis.report.attention_panel import show_attention
 from analysis.report.contents import Contents, describe
@@ -40,6 +40,7 @@ FILES = {
     "test/bland_altman.csv": "mean segment values of the test patients, unnamed",
     "model/out_of_fold_segments.parquet": "segment values of patients their fold model never saw",
     "test/baselines.json": "the frozen logistic regressions, or why there are none",
+    "test/simple_predictors.json": "the frozen simpler predictors and subgroup definitions",
     "test/frozen.json": "digests of everything fixed before the test set was opened",
     "test/attention.json": "where the model looked: patients shown, check with a random head",
     "test/predictions.parquet": "test predictions by keyed hash",
@@ -55,6 +56,10 @@ TABLES = {
     "aucs": "every AUC with every interval",
     "out_of_fold_and_test": "development and test side by side",
     "differences": "the model against the regressions",
+    "performance": "every predictor on the test set with every metric",
+    "calibration_estimates": "calibration slope, intercept and Brier score",
+    "subgroups": "AUCs of subgroups and their differences",
+    "decision": "net benefit over the declared range",
     "calls": "calls at each threshold, counts and intervals",
     "roc_out_of_fold": "the out-of-fold ROC curve",
     "roc_band": "intervals of sensitivity along the test ROC curve",
@@ -176,6 +181,7 @@ def environment() -> Environment:
         "limits": limits,
         "capital": title,
         "percent": percent,
+        "p": say_p,
         "short": _short,
         "moment": moment,
     }

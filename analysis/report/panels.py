@@ -182,7 +182,7 @@ def show_calibration(
         f"({OUT_OF_FOLD}), in {len(calibration.bins)} bins of {' or '.join(map(str, sizes))}; bars "
         f"are exact {100 * confidence:g}{SPACE}% intervals. Slope {number(calibration.slope)} "
         f"({slope}), ideal 1; intercept {number(calibration.intercept)} ({intercept}), ideal 0 "
-        "(Wald intervals). Not computed on the test set."
+        "(Wald intervals). The test set has too few patients for such bins."
     )
     return Figure(figures.draw_calibration(calibration), caption, [data]), calibration
 

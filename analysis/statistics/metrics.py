@@ -87,7 +87,7 @@ def describe_classifier(
     probability = probability_of(log_odds)
     return {
         "auc": describe_auc(positive, log_odds, resamples, confidence),
-        "brier": _describe_brier(positive, probability, resamples, confidence),
+        "brier": describe_brier(positive, probability, resamples, confidence),
         "thresholds": {
             name: _describe_calls(positive, probability >= threshold, resamples, confidence)
             | {"threshold": threshold}
@@ -178,9 +178,10 @@ def no_information_rate(positive: np.ndarray) -> float:
     return max(share, 1 - share)
 
 
-def _describe_brier(
+def describe_brier(
     positive: np.ndarray, probability: np.ndarray, resamples: Resamples, confidence: float
 ) -> Estimate:
+    """Return the mean squared error of the probabilities, with its percentile interval."""
     errors = (probability - positive) ** 2
 
     def brier(counts: np.ndarray) -> np.ndarray:

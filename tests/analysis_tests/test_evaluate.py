@@ -73,6 +73,7 @@ def test_every_digest_in_the_frozen_list_is_that_of_the_file(judged: Run) -> Non
         "model/out_of_fold_segments.parquet",
         "test/baselines.json",
         "test/predictions.parquet",
+        "test/simple_predictors.json",
     }
 
 
@@ -90,7 +91,12 @@ def test_the_opening_names_what_was_frozen_and_comes_before_the_outcomes(
     monkeypatch.setattr(stage, "open_outcomes", watched)
     select(run.files)
     evaluate(run.files, run.cohort)
-    assert seen["files"] == ["baselines.json", "frozen.json", "predictions.parquet"]
+    assert seen["files"] == [
+        "baselines.json",
+        "frozen.json",
+        "predictions.parquet",
+        "simple_predictors.json",
+    ]
     assert seen["given"] == seen["frozen"]
     assert openings(run.cohort, run.study, run.files.root)[0].frozen_sha256 == seen["frozen"]
 

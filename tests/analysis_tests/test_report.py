@@ -66,7 +66,7 @@ def test_every_link_leads_somewhere_and_all_that_is_shown_lies_beside(reported: 
     assert all((root / link).is_file() for link in local)
     tables = [path.name for path in root.glob("report/*") if path.suffix != ".svg"]
     drawn = sorted(root.glob("report/*.svg"))
-    assert (len(tables), len(drawn)) == (22, 15)
+    assert (len(tables), len(drawn)) == (24, 15)
     assert {f"report/{name}" for name in (*tables, *(path.name for path in drawn))} <= local
     assert all(path.read_text() in text for path in drawn)
     listed = Page(text[text.index('<h2 id="files">') : text.index("</main>")]).links

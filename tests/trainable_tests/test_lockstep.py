@@ -285,3 +285,16 @@ def test_a_vanished_image_is_told_without_its_name(make_run, phantom, tmp_path):
     with pytest.raises(InputError, match=r"polar map \d+ of 48: cannot be read any more") as caught:
         missing_parts(str(run.root), "cpu")
     assert "phantom_" not in str(caught.value)
+
+
+def test_class_weights_come_from_the_training_patients_of_each_fold(make_run):
+    run = make_run("balanced", **{"training.class_weight": "balanced"})
+    problem = opened(run, fill=False)
+    target = problem.labels.target
+    for training in problem.cross_validation(CONFIGURATION).trainings:
+        here = target[training.fold.train]
+        expected = [len(here) / (2 * np.sum(here == label)) for label in (0, 1)]
+        assert training.weights.tolist() == pytest.approx(expected)
+    open_problem.cache_clear()
+    plain = opened(make_run("plain"), fill=False).cross_validation(CONFIGURATION).trainings
+    assert all(training.weights is None for training in plain)

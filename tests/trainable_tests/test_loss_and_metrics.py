@@ -6,8 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
+from sklearn.utils.class_weight import compute_class_weight
 
-from trainable.loss import Scale, cross_entropy, multi_task_loss, squared_error
+from trainable.loss import (
+    Scale,
+    balanced_weights,
+    cross_entropy,
+    multi_task_loss,
+    squared_error,
+)
 from trainable.metrics import auc
 
 OUTPUTS = torch.from_numpy(np.random.default_rng(0).normal(size=(8, 19)).astype(np.float32))
@@ -38,6 +45,28 @@ def test_missing_labels_and_segments_do_not_enter():
     holed[0] = float("nan")
     expected = (OUTPUTS[1:, :17] - SEGMENTS[1:]).square().mean()
     torch.testing.assert_close(squared_error(OUTPUTS, holed), expected)
+
+
+def test_balanced_weights_are_scikit_learns_and_leave_out_unknown_labels():
+    known = TARGET[~torch.isnan(TARGET)].numpy()
+    expected = compute_class_weight("balanced", classes=np.array([0.0, 1.0]), y=known)
+    assert balanced_weights(TARGET.numpy()) == pytest.approx(expected)
+    assert np.isfinite(balanced_weights(np.zeros(5))).all()
+
+
+def test_weights_multiply_each_patients_term_and_enter_the_total():
+    weights = torch.tensor([0.5, 3.0])
+    found = cross_entropy(OUTPUTS, TARGET, weights)
+    terms = [
+        (1.0 if label == 0 else 6.0) * cross_entropy(OUTPUTS[i : i + 1], TARGET[i : i + 1])
+        for i, label in enumerate(TARGET)
+        if not torch.isnan(label)
+    ]
+    torch.testing.assert_close(found, torch.stack(terms).mean() / 2)
+    total, classification, regression = multi_task_loss(OUTPUTS, TARGET, SEGMENTS, 0.3, weights)
+    assert classification == found
+    assert total.item() == pytest.approx(0.3 * found.item() + 0.7 * regression.item())
+    assert cross_entropy(OUTPUTS, TARGET, torch.ones(2)) == cross_entropy(OUTPUTS, TARGET)
 
 
 @pytest.mark.parametrize("lambda_", [0.0, 0.5, 1.0])

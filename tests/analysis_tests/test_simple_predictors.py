@@ -1,0 +1,163 @@
+"""A judged run beside simpler predictors: what is measured, and what the page says of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import finished_run
+import numpy as np
+import pandas as pd
+import pytest
+from finished_run import Run, add_model, build_run, fake_loading
+from report_page import Page, edit_metrics, write
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from analysis.choose.select import select
+from analysis.judge.evaluate import evaluate
+from analysis.judge.simple_predictors import fit_simple_predictors
+from cohort.sealed import open_outcomes
+from spaces.run_files import read_json, write_json
+
+DERIVED = """target: impaired_any
+  derive: {impaired_any: {below: 2.0}}
+"""
+
+
+@pytest.fixture(scope="module")
+def scrutinised(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A judged run whose target is derived, with age, sex, rest flow and a decision range."""
+    folder = tmp_path_factory.mktemp("scrutinised")
+    original: Callable[..., Path] = finished_run.draw_cohort
+
+    def with_traits(folder: Path, *, segments: bool = True) -> Path:
+        path = original(folder, segments=segments)
+        frame, generator = pd.read_csv(path), np.random.default_rng(8)
+        frame["age"] = generator.normal(66, 10, len(frame)).round(1)
+        frame["sex"] = np.where(np.arange(len(frame)) % 2, "female", "male")
+        rest = generator.normal(1, 0.2, (len(frame), 17)).round(4)
+        frame[[f"rest_mbf_{number:02d}" for number in range(1, 18)]] = rest
+        frame.to_csv(path, index=False)
+        return path
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finished_run, "draw_cohort", with_traits)
+        study = finished_run.STUDY.replace("target: impaired\n", DERIVED)
+        study = study.replace("{bootstraps", "{decision_range: [0.2, 0.6], bootstraps")
+        patch.setattr(finished_run, "STUDY", study)
+        run = build_run(folder)
+        add_model(run)
+        fake_loading(run, patch)
+        select(run.files)
+        evaluate(run.files, run.cohort)
+    return run
+
+
+def test_every_simple_predictor_is_there_and_what_decides_is_a_reading_task(
+    scrutinised: Run,
+) -> None:
+    metrics = read_json(scrutinised.files.metrics, "metrics")
+    simple = metrics["simple_predictors"]
+    assert set(simple) == {
+        "lowest_segment",
+        "mean_mfr",
+        "mean_rest_mbf",
+        "logistic_unpenalised_rest",
+        "logistic_l2_rest",
+        "age_sex",
+    }
+    assert simple["lowest_segment"]["auc"]["estimate"] == 1
+    assert simple["lowest_segment"]["auc"]["intervals"]["logit_delong"]["degenerate"]
+    assert "by definition" in simple["lowest_segment"]["note"]
+    assert simple["mean_mfr"]["auc"]["estimate"] > 0.8
+    assert metrics["permutation_p"] <= 1
+
+
+def test_age_and_sex_predict_as_scikit_learn_says(scrutinised: Run) -> None:
+    run = scrutinised
+    outcomes = open_outcomes(run.cohort, run.study, run.files.root, run="t", frozen_sha256="")
+    development = run.cohort.development
+
+    def features(group) -> np.ndarray:
+        sex = (group.covariates["sex"] == "male").to_numpy(float)
+        return np.stack([group.covariates["age"].to_numpy(float) / 10, sex], axis=1)
+
+    known, there = np.isfinite(development.target), np.isfinite(outcomes.target)
+    regression = LogisticRegression(C=np.inf)
+    regression.fit(features(development)[known], development.target[known])
+    score = regression.decision_function(features(outcomes)[there])
+    expected = roc_auc_score(outcomes.target[there], score)
+    metrics = read_json(run.files.metrics, "metrics")
+    found = metrics["simple_predictors"]["age_sex"]["auc"]["estimate"]
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_stacked_study_has_the_regressions_of_each_input_too(scrutinised: Run) -> None:
+    study = scrutinised.study
+    stacked = study.model_copy(
+        update={"cohort": study.cohort.model_copy(update={"inputs": ["rest", "reserve"]})}
+    )
+    cohort = scrutinised.cohort
+    found = fit_simple_predictors(stacked, cohort.development, cohort.split.folds)["predictors"]
+    inputs = {name for name, its in found.items() if its["kind"] == "input"}
+    assert inputs == {
+        f"logistic_{kind}_{name}" for kind in ("unpenalised", "l2") for name in ("rest", "reserve")
+    }
+    assert len(found["logistic_l2_rest"]["model"]["coefficients"]) == 17
+
+
+@pytest.fixture(scope="module")
+def page(scrutinised: Run) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        for room in ("figures", "search_figures"):
+            patch.setattr(f"analysis.report.{room}.svg_of", lambda *_: "<svg></svg>")
+        return write(scrutinised)
+
+
+def test_the_page_has_every_panel_and_its_tables(scrutinised: Run, page: str) -> None:
+    for said in ("Beside simpler predictors", "Probabilities and thresholds", "Subgroups"):
+        assert f">{said}</h2>" in page
+    assert "reading task" in page
+    assert "Decision curve" in page
+    assert "sex female" in page
+    links = Page(page.replace("<svg></svg>", "")).links
+    for name in ("performance", "calibration_estimates", "subgroups", "decision"):
+        assert f"report/{name}.csv" in links
+        assert (scrutinised.files.root / f"report/{name}.csv").is_file()
+    frame = pd.read_csv(scrutinised.files.root / "report/performance.csv")
+    assert {"AUC", "accuracy", "balanced accuracy", "sensitivity"} <= {*frame["what"]}
+    assert frame[["n", "origin", "no_information_rate"]].notna().all().all()
+    assert frame["permutation_p"].notna().sum() == 3  # of the model's AUC, once an interval
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(("low", "bold"), [(0.501, True), (0.5, False)])
+def test_bold_asks_for_a_lower_limit_above_chance(judged: Run, low: float, *, bold: bool) -> None:
+    model = read_json(judged.files.metrics, "metrics")["model"]
+    model["auc"]["intervals"]["logit_delong"]["low"] = low
+    edit_metrics(judged, model=model)
+    text = write(judged)
+    row = text[text.index('class="stacked performance"') :].split("<th>model</th><td>")[1]
+    assert row.startswith("<b>") is bold
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(("rate", "marked"), [(0.1, True), (0.99, False)])
+def test_accuracy_is_marked_above_the_no_information_rate_only(
+    judged: Run, rate: float, *, marked: bool
+) -> None:
+    edit_metrics(judged, no_information_rate=rate)
+    text = write(judged)
+    table = text[text.index('id="predictors"') : text.index("<b>Bold</b>")]
+    assert ("‡" in table) is marked
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_run_judged_by_an_earlier_version_has_a_report_without_these_panels(judged: Run) -> None:
+    metrics = read_json(judged.files.metrics, "metrics")
+    for name in ("simple_predictors", "calibration", "subgroups", "decision", "threshold_shift"):
+        del metrics[name]
+    del metrics["format"]
+    write_json(judged.files.metrics, "metrics", metrics)
+    text = write(judged)
+    assert "Beside simpler predictors" not in text
+    assert "Subgroups" not in text
