@@ -23,7 +23,7 @@ from spaces.run_files import RunFiles
 from trainable.features import TOGETHER, channels_first, channels_last
 from trainable.head import Head, split_network
 from trainable.loss import multi_task_loss
-from trainable.problem import precision_of
+from trainable.numerics import precision_of
 
 PATIENCE = 300.0  # seconds in which every process must have started
 Step = Callable[[int, bool], None]

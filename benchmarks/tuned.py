@@ -3,8 +3,9 @@
 bf16 autocast (where the processor has instructions for it) on channels-last memory; the frozen part
 under ``no_grad``, in one copy for all folds, its convolutions kept in bf16; only the tails with
 gradients; fused AdamW; images decoded once, in Ray's object store as uint8; every image augmented
-once an epoch, for all folds, and made ready for the network once; a class trainable whose actor is reused; Tune's file loggers off; threads and trials at a
-time as the bare loops of ``standalone`` found them best.
+once an epoch, for all folds, and made ready for the network once; a class trainable whose actor is
+reused; Tune's file loggers off; threads and trials at a time as the bare loops of ``standalone``
+found them best.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from spaces.run_files import RunFiles
 from trainable.cut import cut_encoder, trainable_parameters
 from trainable.metrics import auc
 from trainable.network import PolarNetwork, draw_linear, prepare
-from trainable.problem import precision_of
+from trainable.numerics import precision_of
 from trainable.seeds import numpy_generator, torch_generator
 
 

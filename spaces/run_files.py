@@ -115,6 +115,11 @@ class RunFiles:
         return self.root / "model"
 
     @property
+    def seeds(self) -> Path:
+        """What retraining with other random numbers gave: the trained layers, one file a seed."""
+        return self.model / "seeds"
+
+    @property
     def out_of_fold_segments(self) -> Path:
         """The segment values that the five fold models gave the patients they never saw."""
         return self.model / "out_of_fold_segments.parquet"

@@ -262,6 +262,9 @@ class EvaluationSection(BaseModel):
     """Resamples of the test patients for the bootstrapped intervals."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     """Level of every interval."""
+    seeds: Annotated[int, Field(ge=1, le=20)] = 5
+    """Trainings of the chosen configuration on the development set, with other random numbers each:
+    the first is the model, the others show how much chance moves its test AUC."""
     decision_range: Annotated[list[Share], Field(min_length=2, max_length=2)] | None = None
     """Between which probabilities somebody would act, as ``[0.1, 0.4]``, for a decision curve."""
     age: str | None = "age"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,18 @@ class Model:
     network: PolarNetwork
     info: Mapping[str, Any]
     device: str
+
+    def with_head(self, path: Path, sha256: str) -> Model:
+        """Return the model with the trained layers of another training of its configuration.
+
+        Raises:
+            RefusedError: the file is not the one that was trained.
+        """
+        if not path.is_file() or sha256_of(path) != sha256:
+            raise RefusedError(str(path), "it is not the file that was trained", "Retrain the run")
+        network = copy.deepcopy(self.network)
+        network.load_state_dict({**network.state_dict(), **load_file(path)})
+        return Model(network.eval(), self.info, self.device)
 
     def predict(self, images: Mapping[str, Sequence[Path]]) -> Prediction:
         """Predict patients from their image files, by input name, in equal order.

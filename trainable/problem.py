@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import socket
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -13,14 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cohort.reading.images import digest_files
 from cohort.split import read_split
 from cohort.table import Cohort, read_cohort
 from spaces.bank_files import bank_folder
 from spaces.environment import version_of
-from spaces.errors import InputError, RefusedError
 from spaces.parameters import Configuration
-from spaces.run_files import RunFiles, read_json, sha256_of, write_json
-from spaces.sections import NetworkSection
+from spaces.run_files import RunFiles
 from spaces.study import Study, read_study
 from trainable.augment import draw_views
 from trainable.bank import Bank, BankedFeatures, Part
@@ -30,6 +28,7 @@ from trainable.features import Columns, ComputedFeatures, Extractor, Features, O
 from trainable.head import Head, split_network
 from trainable.lockstep import CrossValidation, Fold, FoldTraining, Labels, cross_validation_folds
 from trainable.network import PolarNetwork, build_network
+from trainable.numerics import Numerics, precision_of
 from trainable.seeds import torch_generator
 from trainable.transfer import FirstStep
 
@@ -51,7 +50,7 @@ def open_problem(run_root: str, device: str) -> Problem:
     split = read_split(run.split)
     cohort = read_cohort(study, run.root, split=split, verify_images=False)
     problem = Problem(study, cohort, run.root, device)
-    problem.refuse_other_network(run)
+    problem.numerics.refuse_others_than(run)
     return problem
 
 
@@ -64,8 +63,7 @@ def missing_parts(run_root: str, device: str) -> list[Part]:
         InputError: the disk cannot hold them.
     """
     run, problem = RunFiles(Path(run_root)), open_problem(run_root, device)
-    if not run.network.exists():
-        write_json(run.network, "network", problem.numerics)
+    problem.numerics.keep(run)
     if problem.bank is None:
         return []
     parts = problem.bank.missing(problem.study.space.strengths())
@@ -79,21 +77,6 @@ def fill_part(run_root: str, device: str, part: Part) -> int:
     problem = open_problem(run_root, device)
     assert problem.bank is not None
     return problem.bank.fill(part, problem.extractor)
-
-
-def precision_of(section: NetworkSection, device: str) -> torch.dtype:
-    """Return the precision of products: bf16 where the processor has instructions for it.
-
-    Elsewhere bf16 is emulated, and slower than float32. Those of AVX-512 double the rate of
-    products at least (on one AMD EPYC: 500 against 110 GFLOP/s a core), tiles (AMX) do more.
-    """
-    if section.precision != "auto":
-        return torch.bfloat16 if section.precision == "bf16" else torch.float32
-    if device == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if fast else torch.float32
 
 
 class Problem:
@@ -184,7 +167,7 @@ class Problem:
             "torch": torch.__version__,
             "torchvision": version_of("torchvision"),
         }
-        keys = tuple(shared | {"images": _digest(group[0])} for group in self._columns.paths)
+        keys = tuple(shared | {"images": digest_files(group[0])} for group in self._columns.paths)
         limits = self.study.augmentation.model_dump(mode="json")
         inputs = self.study.cohort.inputs
         names = ("+".join(inputs),) if self.is_widened else tuple(inputs)
@@ -225,10 +208,18 @@ class Problem:
             [self._training(fold, configuration) for fold in folds], self.features, self.labels
         )
 
-    def development_training(self, configuration: Configuration) -> CrossValidation:
-        """Return the untrained model of the whole development set, as a loop of one fold."""
+    def development_training(
+        self, configuration: Configuration, *, repeat: int = 0
+    ) -> CrossValidation:
+        """Return the untrained model of the whole development set, as a loop of one fold.
+
+        Args:
+            configuration: to train with.
+            repeat: 0 is the model; any other number draws other starting weights of the
+                classifier, and another order of the patients.
+        """
         everyone = np.arange(len(self.folds))
-        number = int(self.folds.max()) + 1
+        number = int(self.folds.max()) + 1 + repeat
         fold = Fold(number, everyone, everyone[:0])
         return CrossValidation([self._training(fold, configuration)], self.features, self.labels)
 
@@ -254,32 +245,9 @@ class Problem:
         )
 
     @property
-    def numerics(self) -> dict[str, str]:
+    def numerics(self) -> Numerics:
         """What scores depend on that is settled where a trial runs, not in its study."""
-        return {"trunk_sha256": self.trunk_sha256, "precision": str(self.dtype).split(".")[-1]}
-
-    def refuse_other_network(self, run: RunFiles) -> None:
-        """Make sure that this slot computes what the run's first one did; none is held to nothing.
-
-        Raises:
-            RefusedError: it has another frozen trunk, or rounds its products otherwise.
-        """
-        if not run.network.exists():
-            return
-        begun = read_json(run.network, "network")
-        if begun["precision"] != self.numerics["precision"]:
-            raise RefusedError(
-                "network.precision",
-                f"is {self.numerics['precision']} on {socket.gethostname()}, and the run began "
-                f"with {begun['precision']}: scores would not compare",
-                "Use machines of one kind, or begin a run with network.precision: fp32",
-            )
-        if begun["trunk_sha256"] != self.numerics["trunk_sha256"]:
-            raise RefusedError(
-                "network.weights",
-                f"give another frozen trunk on {socket.gethostname()} than when the run began",
-                "Give the weights that it began with, or begin a run of another name",
-            )
+        return Numerics(self.trunk_sha256, str(self.dtype).removeprefix("torch."))
 
     def check_weights(self) -> None:
         """Make sure that every starting weight can be had.
@@ -320,17 +288,3 @@ class Problem:
             device=self.device,
             start=self._start(fold),
         )
-
-
-def _digest(files: tuple[Path, ...]) -> str:
-    digest = hashlib.sha256()
-    for number, path in enumerate(files, start=1):
-        try:
-            digest.update(sha256_of(path).encode())
-        except OSError as error:  # its message would name the file, and so perhaps the patient
-            raise InputError(
-                f"polar map {number} of {len(files)}",
-                f"cannot be read any more ({error.strerror})",
-                "Restore the cohort's images",
-            ) from None
-    return digest.hexdigest()

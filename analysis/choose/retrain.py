@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Runs an importable function once for each tuple of arguments, wherever there is room.
 RunOnSlots = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], list[Any]]
 
-FOLDS = "folds"
+FOLDS, DEVELOPMENT, SEED = "folds", "development", "seed"
 
 
 def retrain(run: RunFiles, run_on_slots: RunOnSlots, device: str) -> dict[str, Any]:
@@ -47,20 +47,28 @@ def retrain(run: RunFiles, run_on_slots: RunOnSlots, device: str) -> dict[str, A
     if finished is not None:
         return finished
     root = str(run.root)
-    work = [(root, device, chosen, kind) for kind in (FOLDS, "development")]
-    replayed, final = run_on_slots(train_models, work)
-    info = {**final, **replayed, "chosen": chosen}
+    work: list[tuple[Any, ...]] = [(root, device, chosen, kind) for kind in (FOLDS, DEVELOPMENT)]
+    repeats = range(1, read_study(run.study).evaluation.seeds)
+    work += [(root, device, chosen, SEED, repeat) for repeat in repeats]
+    replayed, final, *others = run_on_slots(train_models, work)
+    seeds = {name: digest for other in others for name, digest in other.items()}
+    info = {**final, **replayed, "chosen": chosen, "seeds": seeds}
     write_json(run.model / "model.json", "model", info)
     return info
 
 
-def train_models(root: str, device: str, chosen: dict[str, Any], kind: str) -> dict[str, Any]:
-    """Train the fold models (``folds``) or the development-set model; write the weights.
+def train_models(
+    root: str, device: str, chosen: dict[str, Any], kind: str, repeat: int = 0
+) -> dict[str, Any]:
+    """Train the fold models, the development-set model, or that again; write the weights.
 
     Returns:
         Their shares of model.json: ``folds`` (sha256 by file), ``replay`` (the check) and the
-        sha256 of the out-of-fold segment values, or the description of the development-set model.
+        sha256 of the out-of-fold segment values; the description of the development-set model; or
+        the sha256 of what a training with other random numbers gave, None if it diverged.
     """
+    if kind == SEED:
+        return _train_again(root, device, chosen, repeat)
     return (
         _train_folds(root, device, chosen) if kind == FOLDS else _train_final(root, device, chosen)
     )
@@ -144,6 +152,25 @@ def _train_final(root: str, device: str, chosen: dict[str, Any]) -> dict[str, An
     }
 
 
+def _train_again(
+    root: str, device: str, chosen: dict[str, Any], repeat: int
+) -> dict[str, str | None]:
+    from trainable.model import save_head
+    from trainable.problem import open_problem
+
+    run, problem = RunFiles(Path(root)), open_problem(root, device)
+    configuration = Configuration.from_mapping(chosen["configuration"])
+    loop = problem.development_training(configuration, repeat=repeat)
+    path = run.seeds / f"{repeat}.safetensors"
+    try:
+        _train(run, loop, chosen["epochs"], "a repeated training")
+    except InputError:  # what chance can do: it is told with the spread
+        path.unlink(missing_ok=True)
+        return {path.name: None}
+    trained = loop.trainings[0].head.trained()
+    return {path.name: save_head(path, trained, trunk_sha256=problem.trunk_sha256)}
+
+
 def _train(run: RunFiles, loop: CrossValidation, epochs: int, what: str) -> EpochReport:
     """Train ``epochs`` epochs; return the last one's report.
 
@@ -167,10 +194,11 @@ def _finished(run: RunFiles, chosen: dict[str, Any]) -> dict[str, Any] | None:
     if not about.is_file() or not weights.is_file():
         return None
     info = read_json(about, "model")
-    folds = [run.model / FOLDS / name for name in info["folds"]]
+    heads = {run.model / FOLDS / name: digest for name, digest in info["folds"].items()}
+    heads |= {run.seeds / name: digest for name, digest in info.get("seeds", {}).items() if digest}
     same = (
         info.get("chosen") == chosen
         and sha256_of(weights) == info["sha256"]
-        and all(path.is_file() and sha256_of(path) == info["folds"][path.name] for path in folds)
+        and all(path.is_file() and sha256_of(path) == digest for path, digest in heads.items())
     )
     return info if same else None

@@ -19,6 +19,7 @@ from analysis.judge.freeze import BASELINES, freeze, read_predictions
 from analysis.judge.metric_tables import MODEL, ROC, write_roc, write_table
 from analysis.judge.references import compare_references
 from analysis.judge.scrutiny import scrutinise
+from analysis.judge.seeds import judge_seeds
 from analysis.judge.segment_values import (
     NO_SEGMENTS,
     OUT_OF_FOLD,
@@ -220,6 +221,7 @@ def _measure(
         ),
         **scrutinise(run, study, cohort, outcomes=outcomes, logits=logits, resamples=resamples),
         "threshold_shift": frozen["threshold_shift"],
+        "seeds": judge_seeds(run, positive, model, known),
         "patients": compare_sets(study, cohort.development, outcomes),
         "development": frozen["development"],
     }

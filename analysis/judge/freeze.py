@@ -18,6 +18,7 @@ from analysis.judge.calibration import describe_shift
 from analysis.judge.optimism import BOOTSTRAPS, corrected_score, read_scores
 from analysis.judge.pointing import play
 from analysis.judge.scrutiny import SIMPLE
+from analysis.judge.seeds import SEEDS, predict_again, repeated
 from analysis.judge.simple_predictors import fit_simple_predictors
 from analysis.statistics.bootstrap import auc_of
 from analysis.statistics.metrics import HALF, YOUDEN, log_odds_of, probability_of, youden_threshold
@@ -104,7 +105,8 @@ def _freeze_anew(
         threshold,
         study.evaluation.confidence,
     )
-    results = (run.test / BASELINES, run.test / SIMPLE, run.predictions)
+    again = predict_again(run, cohort.split.test, images)
+    results = (run.test / BASELINES, run.test / SIMPLE, run.predictions, *filter(None, [again]))
     content = {
         "files": sources | {_name(run, path): sha256_of(path) for path in results},
         "thresholds": {HALF: 0.5, YOUDEN: threshold},
@@ -158,10 +160,11 @@ def _kept(run: RunFiles, sources: Mapping[str, str]) -> dict[str, Any] | None:
         return None
     content = read_json(run.frozen, "frozen")
     files = content["files"]
-    frozen = (run.test / BASELINES, run.test / SIMPLE, run.predictions)
+    frozen = [run.test / BASELINES, run.test / SIMPLE, run.predictions]
+    frozen += [run.test / SEEDS] if repeated(run) else []
     results = {_name(run, path): path for path in frozen}
-    if _name(run, run.test / SIMPLE) not in files and _was_judged(run):
-        del results[_name(run, run.test / SIMPLE)]
+    if _was_judged(run):
+        results = {name: path for name, path in results.items() if name in files}
     if files.keys() != {*sources, *results} or any(files[n] != d for n, d in sources.items()):
         return None
     intact = all(path.is_file() and sha256_of(path) == files[n] for n, path in results.items())

@@ -56,7 +56,7 @@ def own_up(
         found.append(_say_transfer(study))
     if model:
         found.append(_say_replay(model))
-    found.append(_say_seeds(study))
+    found.append(_say_seeds(study, metrics))
     found += [
         Statement(
             "What do the intervals cover?",
@@ -168,10 +168,23 @@ def _say_replay(model: Mapping[str, Any]) -> Statement:
     return Statement("Can it be repeated?", said, "model/model.json")
 
 
-def _say_seeds(study: Study) -> Statement:
-    said = (
+def _say_seeds(study: Study, metrics: Mapping[str, Any] | None) -> Statement:
+    one = (
         f"Study {study.seed}, split {study.cohort.split.seed}, augmentation "
-        f"{study.augmentation.view_seed}: one of each. How much results vary between seeds was not "
-        "measured."
+        f"{study.augmentation.view_seed}: one of each"
     )
-    return Statement("Which seeds?", said, "study.yaml")
+    seeds = None if metrics is None else metrics.get("seeds")
+    if seeds is None:
+        said = f"{one}. How much results vary between seeds was not measured."
+        return Statement("Which seeds?", said, "study.yaml")
+    aucs, diverged = seeds["auc"], seeds["diverged"]
+    spread = f" (SD {number(seeds['sd'], 3)})" if seeds["sd"] is not None else ""
+    failed = f" {diverged} of its further trainings diverged." if diverged else ""
+    said = (
+        f"{one}. Trained {len(aucs)} times on the development set, with other starting weights of "
+        "the classifier and another order of patients, the chosen configuration reached test AUCs "
+        f"from {number(seeds['lowest'])} to {number(seeds['highest'])}{spread}; the first, "
+        f"{number(aucs[0])}, is the model (test n = {metrics['n'] if metrics else 0}).{failed} "
+        "Folds and search were not repeated."
+    )
+    return Statement("Which seeds?", said, "test/metrics.json")

@@ -104,10 +104,7 @@ def forecast(study: Study, cohort: Cohort, folder: Path) -> Forecast:
         size = Size.of(study, cohort)
         parts = list(problem.bank.parts(study.space.strengths())) if problem.bank else []
         images = sum(part.images for part in parts)
-        # The chosen configuration is trained once more.
-        samples = len(cohort.development) * (size.trials + 1) * study.training.epochs
-        folds = study.cohort.split.folds
-        filling, training = _core_seconds(problem, images, samples, folds)
+        filling, training = _core_seconds(problem, images, size.trials, len(cohort.development))
         busy = min(size.slots, _fitting(study))
         return Forecast(
             size=size,
@@ -130,14 +127,19 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def _core_seconds(problem: Problem, images: int, samples: int, folds: int) -> tuple[float, float]:
-    """Return one slot's computing time for the frozen layers, and for ``samples`` a fold."""
-    rates = measure_rates(problem)
+def _core_seconds(problem: Problem, images: int, trials: int, patients: int) -> tuple[float, float]:
+    """Return one slot's computing time for the frozen layers, and for what is trained."""
+    rates, study = measure_rates(problem), problem.study
+    folds, seeds = study.cohort.split.folds, study.evaluation.seeds
+    # The chosen configuration is cross-validated once more, then trained on everybody.
+    validated, everybody = trials + 1, seeds
     # A fold trains on all patients but its own, and validates those without a backward pass.
-    work = samples * (folds - 1 + 1 / FORWARD_AND_BACKWARD) / rates.head
+    passes = validated * (folds - 1 + 1 / FORWARD_AND_BACKWARD) + everybody
+    samples = patients * study.training.epochs
     # Without a bank every sample passes the trunk whenever it is trained or validated.
-    images = images if problem.bank else samples * folds * problem.columns
-    return images / rates.trunk, work
+    if problem.bank is None:
+        images = samples * (validated * folds + everybody) * problem.columns
+    return images / rates.trunk, samples * passes / rates.head
 
 
 def half_width(auc: float, patients: int, prevalence: float, study: Study) -> float:

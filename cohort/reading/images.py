@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from cohort.reading.dicom import DicomError, is_dicom, read_capture
 from spaces.errors import InputError
+from spaces.run_files import sha256_of
 
 LEAST_SIDE = 16
 MOST_PIXELS = 64_000_000
@@ -222,3 +223,22 @@ def _as_rgb(image: Image.Image) -> Image.Image:
         black = Image.new("RGBA", coloured.size, (0, 0, 0, 255))
         return Image.alpha_composite(black, coloured).convert("RGB")
     return image.convert("RGB")
+
+
+def digest_files(files: Sequence[Path]) -> str:
+    """Return one sha256 over the bytes of some polar maps, in their order.
+
+    Raises:
+        InputError: a file cannot be read; it is named by its place, never by its name.
+    """
+    digest = hashlib.sha256()
+    for number, path in enumerate(files, start=1):
+        try:
+            digest.update(sha256_of(path).encode())
+        except OSError as error:  # its message would name the file, and so perhaps the patient
+            raise InputError(
+                f"polar map {number} of {len(files)}",
+                f"cannot be read any more ({error.strerror})",
+                "Restore the cohort's images",
+            ) from None
+    return digest.hexdigest()

@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -182,7 +183,13 @@ def add_model(run: Run) -> None:
     (files.model / "folds" / "0.safetensors").write_bytes(b"fold")
     sha256 = sha256_of(files.model / "model.safetensors")
     replay = {"bit_equal": True, "largest_difference": 0.0, "fold_auc": [0.8] * 5}
-    info = {"sha256": sha256, "replay": replay, DIGEST: keep_segments(run)}
+    seeds: dict[str, str | None] = {"3.safetensors": None}
+    for repeat in (1, 2):
+        path = files.seeds / f"{repeat}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"seed %d" % repeat)
+        seeds[path.name] = sha256_of(path)
+    info = {"sha256": sha256, "replay": replay, DIGEST: keep_segments(run), "seeds": seeds}
     write_json(files.model / "model.json", "model", info)
 
 
@@ -202,10 +209,10 @@ def fake_loading(run: Run, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     table = pd.read_csv(run.csv).set_index("reserve")
     calls = SimpleNamespace(predicted=0, scale=1.0)
 
-    def predict(images: dict[str, tuple[Path, ...]]) -> SimpleNamespace:
-        calls.predicted += 1
+    def predict(images: dict[str, tuple[Path, ...]], seed: int = 6) -> SimpleNamespace:
+        calls.predicted += seed == 6
         rows = table.loc[[f"images/{path.name}" for path in images["reserve"]]]
-        generator = np.random.default_rng(6)
+        generator = np.random.default_rng(seed)
         truth = rows["impaired"].fillna(0.5).to_numpy(dtype=float)
         logits = np.zeros((len(rows), 2), dtype=np.float32)
         logits[:, 1] = calls.scale * (2 * (truth - 0.5) + generator.normal(size=len(rows)))
@@ -214,9 +221,13 @@ def fake_loading(run: Run, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             values = rows[segment_columns("mfr")].fillna(2.5).to_numpy(dtype=np.float32) + 0.1
         return SimpleNamespace(logits=logits, segments=values)
 
+    def with_head(path: Path, sha256: str) -> SimpleNamespace:
+        assert sha256_of(path) == sha256
+        return SimpleNamespace(predict=partial(predict, seed=6 + int(path.stem)))
+
     def load_model(folder: Path, device: str = "cpu") -> SimpleNamespace:
         assert (folder / "model.json").exists()
-        return SimpleNamespace(predict=predict)
+        return SimpleNamespace(predict=predict, with_head=with_head)
 
     module = ModuleType("trainable.model")
     module.load_model = load_model  # type: ignore[attr-defined]

@@ -67,6 +67,7 @@ class Problem:
     patients: int
     folds_diverge_at: int | None = None
     final_diverges_at: int | None = None
+    repeats_diverge_at: dict[int, int] = field(default_factory=dict)
     loops: dict[str, Loop] = field(default_factory=dict)
     trunk_sha256: str = "t" * 64
     dtype: str = "torch.float32"
@@ -80,10 +81,12 @@ class Problem:
         self.loops["folds"] = Loop(configuration, self.searched, 5, self.folds_diverge_at)
         return self.loops["folds"]
 
-    def development_training(self, configuration: Configuration) -> Loop:
+    def development_training(self, configuration: Configuration, *, repeat: int = 0) -> Loop:
         nothing = np.full_like(self.searched, np.nan)  # it validates nobody
-        self.loops["final"] = Loop(configuration, nothing, 1, self.final_diverges_at)
-        return self.loops["final"]
+        name = f"seed {repeat}" if repeat else "final"
+        end = self.repeats_diverge_at.get(repeat) if repeat else self.final_diverges_at
+        self.loops[name] = Loop(configuration, nothing, 1, end)
+        return self.loops[name]
 
     def trained_state(self, head: SimpleNamespace) -> dict[str, int]:
         return head.trained()
@@ -131,6 +134,8 @@ def test_both_are_trained_for_the_chosen_epochs_with_the_chosen_values(
     assert (run.files.model / "model.safetensors").read_text() == "5 epochs"
     heads = sorted(path.name for path in run.files.model.glob("folds/*"))
     assert heads == [f"{fold}.safetensors" for fold in range(5)]
+    assert {path.name for path in run.files.seeds.iterdir()} == info["seeds"].keys()
+    assert sorted(problem.loops) == ["final", "folds", "seed 1", "seed 2", "seed 3", "seed 4"]
     assert read_json(run.files.model / "model.json", "model").items() >= info.items()
 
 
@@ -164,6 +169,19 @@ def test_a_model_that_diverged_is_an_error_that_names_the_runner_up(
     assert not (run.files.model / "model.json").exists()
 
 
+def test_a_further_training_that_diverges_is_told_and_costs_nothing_else(
+    run: Run, problem: Problem
+) -> None:
+    problem.repeats_diverge_at = {2: 3}
+    seeds = again(run)["seeds"]
+    assert isinstance(seeds, dict)
+    assert [name for name, digest in seeds.items() if digest is None] == ["2.safetensors"]
+    assert not (run.files.seeds / "2.safetensors").exists()
+    problem.loops.clear()
+    again(run)
+    assert not problem.loops, "what diverges once is not trained again and again"
+
+
 def test_a_choice_that_is_not_the_best_one_advises_the_best(run: Run, problem: Problem) -> None:
     best = read_json(run.files.best, "best")
     del best["format"]
@@ -185,7 +203,7 @@ def test_a_finished_model_of_the_same_choice_is_kept(run: Run, problem: Problem)
     problem.loops.clear()
     assert again(run).items() >= first.items()
     assert not problem.loops
-    for damaged in ("model.safetensors", "folds/1.safetensors"):
+    for damaged in ("model.safetensors", "folds/1.safetensors", "seeds/3.safetensors"):
         (run.files.model / damaged).write_text("others")
         problem.loops.clear()
         again(run)

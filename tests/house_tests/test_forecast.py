@@ -192,20 +192,22 @@ def seconds(study: Study, phantom: Path, **changes: object) -> float:
 def test_the_time_follows_from_measured_rates(
     study: Study, phantom: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """48 patients, 7 trials and the winner again, 3 epochs, 5 folds; 480 images in the bank."""
+    """48 patients, 7 trials and the winner again, 3 epochs, 5 folds; 480 images in the bank.
+
+    The winner is then trained 5 times on everybody.
+    """
     monkeypatch.setattr(
         "analysis.show.forecast.measure_rates", lambda _: Rates(trunk=10.0, head=4.0)
     )
     monkeypatch.setattr("os.cpu_count", lambda: 4)
-    samples = 48 * 8 * 3
-    head = samples * (4 + 1 / 3) / 4.0
+    head = 48 * 3 * (8 * (4 + 1 / 3) + 5) / 4.0
     assert seconds(study, phantom) == pytest.approx(30 + (head + 480 / 10) / 3)
     one = seconds(study, phantom, resources={"slots": 1})
     assert one == pytest.approx(30 + head + 480 / 10)
     crowded = seconds(study, phantom, resources={"slots": 3, "cpus_per_trial": 2})
     assert crowded == pytest.approx(30 + (head + 480 / 10) / 2), "no more at a time than fit"
     off = seconds(study, phantom, bank={"mode": "off"}, resources={"slots": 1})
-    assert off == pytest.approx(30 + head + samples * 5 * 2 / 10)
+    assert off == pytest.approx(30 + head + 48 * 3 * (8 * 5 + 5) * 2 / 10)
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def test_without_segments_only_the_classification_is_learnt(make_run):
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 0.05)])
 def test_the_saved_model_predicts_what_was_trained(make_run, tmp_path, precision, tolerance):
     from spaces.run_files import write_json
-    from trainable.model import load_model, save_weights
+    from trainable.model import load_model, save_head, save_weights
 
     run = make_run(**{"network.precision": precision})
     problem = opened(run)
@@ -208,6 +208,15 @@ def test_the_saved_model_predicts_what_was_trained(make_run, tmp_path, precision
     np.testing.assert_allclose(
         prediction.segments, training.scale.restore(expected[:, :17]), atol=tolerance
     )
+    again = problem.development_training(CONFIGURATION, repeat=1)
+    again.advance()
+    other = again.trainings[0]
+    path = tmp_path / "1.safetensors"
+    digest = save_head(path, other.head.trained(), trunk_sha256=problem.trunk_sha256)
+    repeated = load_model(tmp_path / "model").with_head(path, digest).predict({"reserve": files})
+    others = other.predict(problem.features, np.arange(len(files))).numpy()
+    np.testing.assert_allclose(repeated.logits, others[:, 17:], atol=tolerance)
+    assert np.abs(others - expected).max() > 10 * tolerance
 
 
 @pytest.mark.parametrize("stack", ["late", "early"])
