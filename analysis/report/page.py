@@ -14,6 +14,7 @@ from markupsafe import Markup
 from analysis.judge.answer import answer, headline, limits, number, percent, question, say_p, title
 from analysis.judge.evaluate import list_openings, list_openings_of_other_splits
 from analysis.report.attention_panel import show_attention
+from analysis.report.checklists import fill, table
 from analysis.report.contents import Contents, describe
 from analysis.report.findings import Findings, read_findings
 from analysis.report.honesty import moment, own_up
@@ -77,6 +78,7 @@ TABLES = {
     "endings": "how trials ended",
     "learning_curves": "the chosen trial by epoch",
     "honesty": "the honesty box",
+    "checklists": "what TRIPOD+AI and CLAIM ask for, and where it is answered",
 }
 
 
@@ -126,33 +128,33 @@ def render(run: RunFiles, cohort: Cohort, found: Findings) -> str:
         figures = figures | dict(attention.figures)
     for name, figure in figures.items():
         write_text(run.root / FOLDER / f"{name}.svg", figure.svg)
-    return (
-        environment()
-        .get_template(TEMPLATE)
-        .render(
-            style=Markup(stylesheet()),  # noqa: S704  our own file
-            cohort=cohort,
-            found=found,
-            study=found.study,
-            best=found.best,
-            metrics=found.metrics,
-            model=found.model,
-            environment=found.environment,
-            words=words,
-            contents=contents,
-            attention=attention,
-            pointing=show_pointing(run, cohort, found),
-            figures=figures,
-            methods=METHODS,
-            statements=statements,
-            endings=show_endings(run, found.trials),
-            parameters=parameters,
-            shown_trials=SHOWN_TRIALS,
-            openings=list_openings(run, cohort),
-            warnings=cohort.warnings,
-            files=_files(run),
-        )
-    )
+    shown = {
+        "style": Markup(stylesheet()),  # noqa: S704  our own file
+        "cohort": cohort,
+        "found": found,
+        "study": found.study,
+        "best": found.best,
+        "metrics": found.metrics,
+        "model": found.model,
+        "environment": found.environment,
+        "words": words,
+        "contents": contents,
+        "attention": attention,
+        "pointing": show_pointing(run, cohort, found),
+        "figures": figures,
+        "methods": METHODS,
+        "statements": statements,
+        "endings": show_endings(run, found.trials),
+        "parameters": parameters,
+        "shown_trials": SHOWN_TRIALS,
+        "openings": list_openings(run, cohort),
+        "warnings": cohort.warnings,
+    }
+    template = environment().get_template(TEMPLATE)
+    # What the report answers is known when it is written; the checklists then stand in it too.
+    checklists = fill(template.render(shown, checklists=[], files={}))
+    table_of(run, "checklists", table(checklists))
+    return template.render(shown, checklists=checklists, files=_files(run))
 
 
 def _words(found: Findings, contents: Contents) -> Words:
