@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
 from polartune.steps import LOG, driven, placed, progress_bar, retrain, search, step
-from spaces.errors import RefusedError
+from spaces.errors import InputError, NoCompleteTrialError, RefusedError
 
 if TYPE_CHECKING:
     from cohort.split import Split
@@ -33,7 +34,7 @@ def run_campaign(
     Raises:
         InputError: the file, a cohort or the weights break a rule; found before anything runs.
         RefusedError: a run is in use, or belongs to another study, cohort or split.
-        NoCompleteTrialError: every trial of a study failed.
+        NoCompleteTrialError: a study has no model; the others have, and nothing was opened.
     """
     from analysis.judge.evaluate import evaluate_together
     from analysis.report.campaign import write_campaign
@@ -115,7 +116,15 @@ def read_cohorts(plan: Plan, *, create_key: bool = True) -> list[Cohort]:
 def _train(
     plan: Plan, runs: list[RunFiles], cohorts: list[Cohort], address: str | None, console: Console
 ) -> None:
-    """Search and retrain in the order of the transfer, with time left."""
+    """Search and retrain in the order of the transfer, with time left.
+
+    A study that gives no model stops those that start from it, and no other. The test set then
+    stays sealed: it is opened once, for all.
+
+    Raises:
+        NoCompleteTrialError: some studies have no model; names them.
+    """
+    without: dict[str, str] = {}
     left = [at for at, run in enumerate(runs) if not (run.model / "model.json").exists()]
     if not left:
         return
@@ -132,10 +141,26 @@ def _train(
                 ),
                 highlight=False,
             )
-            study = plan.members[at].study
-            with driven(study, plan.folder, runs[at], cohorts[at]):
-                search(runs[at], place, console, study.search.stalled_after)
-                retrain(runs[at], place, console)
+            study, first = plan.members[at].study, plan.members[at].follows
+            if first in without:
+                without[study.name] = f"starts from {first}"
+                continue
+            try:
+                with driven(study, plan.folder, runs[at], cohorts[at]):
+                    search(runs[at], place, console, study.search.stalled_after)
+                    retrain(runs[at], place, console)
+            except (InputError, NoCompleteTrialError) as error:
+                without[study.name] = f"{error.where}: {error.problem}"
+                LOG.warning("%s has no model: %s", study.name, error)
+                console.print(f"[yellow]no model[/] {escape(str(error))}")
+    if without:
+        raise NoCompleteTrialError(
+            plan.campaign.name,
+            f"{len(without)} of {len(runs)} studies have no model "
+            f"({'; '.join(f'{name}: {why}' for name, why in without.items())})",
+            "The others are trained, and the test set is sealed. Mend these, or take them out of "
+            "the campaign file, and the same command goes on",
+        )
 
 
 @contextmanager

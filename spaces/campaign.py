@@ -27,8 +27,9 @@ class CampaignTransfer(BaseModel):
 
     model_config = STRICT | ConfigDict(populate_by_name=True)
 
-    from_: Annotated[str, Field(alias="from")]
-    """The first step's target whose models the second step starts from, on the same input."""
+    from_: Annotated[str | None, Field(alias="from")] = None
+    """The first step's target whose models the second step starts from, on the same input; the
+    first of ``targets`` if none is named."""
     targets: Names
     """What the second step predicts."""
 
@@ -51,13 +52,20 @@ class Campaign(BaseModel):
     study: dict[str, Any]
     """What all studies share: a study file without name, inputs, target and transfer."""
 
+    @property
+    def starts_from(self) -> str | None:
+        """The target whose models the second step starts from; None without a second step."""
+        if self.transfer is None:
+            return None
+        return self.transfer.from_ or self.targets[0]
+
     @model_validator(mode="after")
     def _consistent(self) -> Campaign:
         second = self.transfer.targets if self.transfer else []
         everything = [*self.targets, *second]
         if len(set(everything)) != len(everything):
             raise ValueError(f"every target must stand once, got {everything}")
-        if self.transfer and self.transfer.from_ not in self.targets:
+        if self.transfer and self.transfer.from_ not in {None, *self.targets}:
             raise ValueError(
                 f"transfer.from must be one of targets, {self.targets}, got {self.transfer.from_}"
             )
@@ -159,11 +167,11 @@ def _members(document: Document[Campaign], folder: Path, root: Path) -> Iterator
     campaign = document.content
     steps: list[tuple[list[str], str | None]] = [(campaign.targets, None)]
     if campaign.transfer:
-        steps.append((campaign.transfer.targets, campaign.transfer.from_))
-    for targets, first in steps:
+        steps.append((campaign.transfer.targets, campaign.starts_from))
+    for targets, start in steps:
         for target in targets:
             for maps in campaign.inputs:
-                follows = name_of(first, maps) if first else None
+                follows = name_of(start, maps) if start else None
                 run = (
                     os.path.relpath((root / follows).resolve(), folder.resolve())
                     if follows

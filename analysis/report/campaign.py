@@ -195,8 +195,8 @@ def _render(
     campaign = plan.campaign
     by_place = {(cell.target, cell.input): cell for cell in cells}
     steps = [(campaign.targets, "from the backbone's weights")]
-    if campaign.transfer:
-        said = f"from the models of {plain(campaign.transfer.from_)}, fold by fold"
+    if campaign.transfer and campaign.starts_from:
+        said = f"from the models of {plain(campaign.starts_from)}, fold by fold"
         steps.append((campaign.transfer.targets, said))
     made = environment()
     made.filters |= {"plain": plain}

@@ -67,6 +67,15 @@ def test_a_study_is_the_shared_one_with_its_own_target_input_and_first_step(tmp_
     assert plan.members[0].study.transfer is None
 
 
+def test_the_second_step_starts_from_the_first_target_if_none_is_named(tmp_path: Path) -> None:
+    plan = read_campaign(write(tmp_path, transfer={"targets": ["sex"]}), tmp_path / "runs")
+    assert plan.campaign.starts_from == "impaired_any"
+    assert {member.follows for member in plan.members if member.target == "sex"} == {
+        "impaired_any-rest",
+        "impaired_any-stack",
+    }
+
+
 def test_without_a_second_step_nothing_is_transferred(tmp_path: Path) -> None:
     plan = read_campaign(write(tmp_path, transfer=None), tmp_path / "runs")
     assert len(plan.members) == 4

@@ -1,0 +1,67 @@
+"""A study of a campaign that gives no model: who still runs, what is said, what stays sealed."""
+
+from __future__ import annotations
+
+import io
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from polartune import campaign
+from spaces.campaign import Plan, read_campaign
+from spaces.errors import NoCompleteTrialError
+from spaces.run_files import RunFiles
+
+CAMPAIGN = {
+    "format": "polartune/campaign/1",
+    "name": "all",
+    "inputs": {"rest": ["rest"], "stress": ["stress"]},
+    "targets": ["impaired_any"],
+    "transfer": {"targets": ["sex"]},
+    "study": {
+        "cohort": {
+            "path": "cohort.csv",
+            "derive": {"impaired_any": {"below": 2.0}},
+            "colour_scale": "fixed",
+        }
+    },
+}
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(CAMPAIGN))
+    return read_campaign(tmp_path / "campaign.yaml", tmp_path / "runs")
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let every study train at once, but for impaired_any-rest; return who did."""
+    found: list[str] = []
+
+    def retrain(run: RunFiles, *_: Any) -> None:
+        if run.root.name == "impaired_any-rest":
+            raise NoCompleteTrialError("trials.jsonl", "none of 4 is complete", "See run.log")
+        found.append(run.root.name)
+
+    monkeypatch.setattr(campaign, "placed", lambda *_: nullcontext())
+    monkeypatch.setattr(campaign, "driven", lambda *_: nullcontext())
+    monkeypatch.setattr(campaign, "search", lambda *_: None)
+    monkeypatch.setattr(campaign, "retrain", retrain)
+    return found
+
+
+def test_others_are_trained_and_followers_are_not(plan: Plan, trained: list[str]) -> None:
+    runs = [RunFiles(plan.root / member.study.name) for member in plan.members]
+    console = Console(file=io.StringIO(), width=80)
+    told = (
+        r"^all: 2 of 4 studies have no model \(impaired_any-rest: trials\.jsonl: none of 4 is "
+        r"complete; sex-rest: starts from impaired_any-rest\)\. .*the test set is sealed"
+    )
+    with pytest.raises(NoCompleteTrialError, match=told):
+        campaign._train(plan, runs, [None] * len(runs), None, console)  # type: ignore[list-item]
+    assert trained == ["impaired_any-stress", "sex-stress"]
