@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from analysis.choose.choice import BEST
 from analysis.judge.answer import number, why_exploratory
+from analysis.judge.luck import luck_sentence
 from spaces.study import Study
 
 
@@ -133,8 +134,8 @@ def _say_optimism(
         said = (
             f"The best of many scores flatters: {score}. Bias-corrected over all trials and epochs "
             f"(bootstrap bias-corrected cross-validation, {development['bootstraps']} resamples) "
-            f"it is {number(corrected, 3)}."
-        )
+            f"it is {number(corrected, 3)}. {luck_sentence(n, development['positives'] / n)}"
+        ).rstrip()
     elif study.is_fixed:
         said = f"Nothing was searched in this run, so the score is not corrected: {score}."
         if study.evidence:
