@@ -92,26 +92,35 @@ def open_outcomes_together(
     *,
     run: str,
     frozen_sha256: str,
+    one_split: bool = True,
 ) -> list[Patients]:
-    """Return the test patients with the outcomes of several studies of one test set: one opening.
+    """Return the test patients with the outcomes of several studies, opened at the same time.
+
+    Of one split it is one opening; of several, each test set has an entry, and none of them counts
+    as an earlier look for the others: all was frozen before the first.
 
     Args:
-        members: each study with its cohort; all of one table and one split.
+        members: each study with its cohort; all of one table.
         folders: the folder of each study file.
         run: names them together in the ledger.
         frozen_sha256: digest of everything that was fixed beforehand, of all of them.
+        one_split: whether they must share one split.
 
     Raises:
-        RefusedError: they differ in table or split, the table was changed since the cohorts were
-            read (then nothing is entered), or the ledger is damaged.
+        RefusedError: they differ in table, or in the split that they must share, the table was
+            changed since the cohorts were read (then nothing is entered), or the ledger is damaged.
     """
-    (cohort, study), folder = members[0], folders[0]
-    path = table_path(study, folder)
+    path = table_path(members[0][1], folders[0])
     for other, _ in members:
         _check_unchanged(other, path, sha256_of(path) if path.is_file() else "no file")
-    if len({other.split.sha256 for other, _ in members}) != 1:
+    splits = {
+        other.split.sha256: (other, its, at)
+        for (other, its), at in zip(members, folders, strict=True)
+    }
+    if one_split and len(splits) != 1:
         raise RefusedError(run, "its studies must share one split", "Begin it anew")
-    _enter(cohort, study, folder, run=run, frozen_sha256=frozen_sha256)
+    for cohort, study, folder in splits.values():
+        _enter(cohort, study, folder, run=run, frozen_sha256=frozen_sha256)
     return [
         _test_patients(cohort, study, folder)
         for (cohort, study), folder in zip(members, folders, strict=True)
@@ -132,14 +141,25 @@ def openings(cohort: Cohort, study: Study, folder: Path) -> list[Opening]:
 def openings_of_other_splits(cohort: Cohort, study: Study, folder: Path) -> list[Opening]:
     """Return the openings of this cohort's outcomes as other test sets, the first one first.
 
-    Whoever splits anew after an opening has seen outcomes, though not of all these patients.
+    Whoever splits anew after an opening has seen outcomes, though not of all these patients. Not
+    so for test sets that were opened together with this one, when all was frozen.
 
     Raises:
         RefusedError: the ledger is damaged.
     """
     test_sha256 = cohort.split.test_sha256
     ledger = _read_ledger(ledger_path(study, folder))
-    return [opening for opening in ledger if opening.test_sha256 != test_sha256]
+    together = {
+        (opening.run, opening.frozen_sha256)
+        for opening in ledger
+        if opening.test_sha256 == test_sha256
+    }
+    return [
+        opening
+        for opening in ledger
+        if opening.test_sha256 != test_sha256
+        and (opening.run, opening.frozen_sha256) not in together
+    ]
 
 
 def _test_patients(cohort: Cohort, study: Study, folder: Path) -> Patients:

@@ -98,8 +98,13 @@ def assign(
     strata = np.where(np.isnan(target), 2, target).astype(int) if section.stratify else None
     strata = np.zeros(len(ids), dtype=int) if strata is None else strata
     for_test, for_folds = np.random.SeedSequence(section.seed).spawn(2)
-    if marks is None:
-        generator = np.random.default_rng(for_test)
+    generator = np.random.default_rng(for_test)
+    if section.outer_fold is not None:
+        outer = np.empty(len(ids), dtype=np.int64)
+        everyone = np.concatenate(_shuffled_strata(order, strata, generator=generator))
+        outer[everyone] = np.arange(len(everyone)) % section.outer_folds
+        is_test = outer == section.outer_fold
+    elif marks is None:
         is_test = _draw_test(order, strata, _test_count(section, len(ids)), generator=generator)
     else:
         is_test = np.asarray(marks == "test")

@@ -1,29 +1,21 @@
-"""A campaign: its studies one after the other, then one look at the test set for all of them.
-
-The studies share one Ray and take turns. Each has every slot, so slots idle only where a generation
-ends; several studies at a time would save that little, and tangle their logs and their curves.
-"""
+"""A campaign: its studies one after the other, then one look at the test set for all of them."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 
-from polartune.steps import LOG, driven, placed, progress_bar, retrain, search, step
-from spaces.errors import InputError, NoCompleteTrialError, RefusedError
+from polartune.steps import LOG, step
+from polartune.turns import Turn, bars, holding, train_in_turn
+from spaces.errors import RefusedError
 
 if TYPE_CHECKING:
     from cohort.split import Split
     from cohort.table import Cohort
-    from spaces.campaign import Member, Plan
-    from spaces.run_files import RunFiles
+    from spaces.campaign import Plan
 
 
 def run_campaign(
@@ -48,15 +40,18 @@ def run_campaign(
     plan = read_campaign(file, out)
     console.print(f"Checking the cohort for {len(plan.members)} studies.", highlight=False)
     cohorts = read_cohorts(plan)
-    runs = [RunFiles(plan.root / member.study.name) for member in plan.members]
+    name = plan.campaign.name
+    turns = [
+        Turn(member.study, RunFiles(plan.root / member.study.name), cohort, member.follows)
+        for member, cohort in zip(plan.members, cohorts, strict=True)
+    ]
+    members = [(turn.run, turn.cohort) for turn in turns]
     with driving(RunFiles(plan.root)):
-        _train(plan, runs, cohorts, address, console)
-        members = list(zip(runs, cohorts, strict=True))
-        with _holding(plan, runs, cohorts):
-            with step("evaluate", console), _bars(len(runs), console) as progress:
-                name = plan.campaign.name
+        train_in_turn(name, plan.folder, turns, address=address, console=console)
+        with holding(plan.folder, turns):
+            with step("evaluate", console), bars(len(turns), console) as progress:
                 evaluate_together(members, name=name, frozen_file=plan.frozen, progress=progress)
-            with step("report", console), _bars(len(runs), console) as progress:
+            with step("report", console), bars(len(turns), console) as progress:
                 for done, (run, cohort) in enumerate(members, 1):
                     write_report(run, cohort)
                     progress("report", done)
@@ -111,86 +106,3 @@ def read_cohorts(plan: Plan, *, create_key: bool = True) -> list[Cohort]:
     for warning in {warning: None for cohort in verified.values() for warning in cohort.warnings}:
         LOG.warning(warning)
     return cohorts
-
-
-def _train(
-    plan: Plan, runs: list[RunFiles], cohorts: list[Cohort], address: str | None, console: Console
-) -> None:
-    """Search and retrain in the order of the transfer, with time left.
-
-    A study that gives no model stops those that start from it, and no other. The test set then
-    stays sealed: it is opened once, for all.
-
-    Raises:
-        NoCompleteTrialError: some studies have no model; names them.
-    """
-    without: dict[str, str] = {}
-    left = [at for at, run in enumerate(runs) if not (run.model / "model.json").exists()]
-    if not left:
-        return
-    began = time.monotonic()
-    with placed(plan.members[0].study, address) as place:
-        for done, at in enumerate(left):
-            passed = time.monotonic() - began
-            console.print(
-                f"\n[bold]{at + 1}/{len(runs)}[/] {_says(plan.members[at])}"
-                + (
-                    f" [dim]about {_minutes(passed / done * (len(left) - done))} left[/]"
-                    if done
-                    else ""
-                ),
-                highlight=False,
-            )
-            study, first = plan.members[at].study, plan.members[at].follows
-            if first in without:
-                without[study.name] = f"starts from {first}"
-                continue
-            try:
-                with driven(study, plan.folder, runs[at], cohorts[at]):
-                    search(runs[at], place, console, study.search.stalled_after)
-                    retrain(runs[at], place, console)
-            except (InputError, NoCompleteTrialError) as error:
-                without[study.name] = f"{error.where}: {error.problem}"
-                LOG.warning("%s has no model: %s", study.name, error)
-                console.print(f"[yellow]no model[/] {escape(str(error))}")
-    if without:
-        raise NoCompleteTrialError(
-            plan.campaign.name,
-            f"{len(without)} of {len(runs)} studies have no model "
-            f"({'; '.join(f'{name}: {why}' for name, why in without.items())})",
-            "The others are trained, and the test set is sealed. Mend these, or take them out of "
-            "the campaign file, and the same command goes on",
-        )
-
-
-@contextmanager
-def _holding(plan: Plan, runs: list[RunFiles], cohorts: list[Cohort]) -> Iterator[None]:
-    """Hold every run, so that nothing changes between the freezing and the opening."""
-    with ExitStack() as held:
-        for member, run, cohort in zip(plan.members, runs, cohorts, strict=True):
-            held.enter_context(driven(member.study, plan.folder, run, cohort))
-        yield
-
-
-@contextmanager
-def _bars(total: int, console: Console) -> Iterator[Callable[[str, int], None]]:
-    tasks: dict[str, int] = {}
-    with progress_bar(console) as progress:
-
-        def advance(what: str, done: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done)  # type: ignore[arg-type]
-
-        yield advance
-
-
-def _says(member: Member) -> str:
-    after = f", after {member.follows}" if member.follows else ""
-    return (
-        f"{member.study.name}: {member.target} from {' + '.join(member.study.cohort.inputs)}{after}"
-    )
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -162,6 +162,29 @@ def campaign_command(
         raise typer.Exit(errors.SOME_TRIALS_FAILED)
 
 
+@app.command("nested", rich_help_panel=RUN)
+def nested_command(
+    study: StudyFile,
+    out: Annotated[Path, typer.Option(help="Folder of run directories.")] = Path("runs"),
+    address: Address = None,
+) -> None:
+    """Run the whole search inside each outer fold: a prediction for every patient.
+
+    Costs as much as five studies. Running it again continues an interrupted one.
+    """
+    from analysis.judge.nested import KIND, RESULT
+    from analysis.report.nested import PAGE, nested_answer
+    from polartune.nested import run_nested
+    from spaces.run_files import read_json
+
+    console = Console()
+    root = run_nested(study, out=out, address=address, console=console)
+    console.print()
+    console.print(nested_answer(read_json(root / RESULT, KIND)), highlight=False)
+    console.print()
+    console.print(f"{'report':<12} {root / PAGE}", soft_wrap=True, highlight=False)
+
+
 @app.command("search", rich_help_panel=STEPS)
 def search_command(folder: RunFolder, address: Address = None) -> None:
     """Fill the feature bank and try the configurations that are still to be tried."""

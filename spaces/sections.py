@@ -51,6 +51,20 @@ class SplitSection(BaseModel):
     """A column with ``development`` or ``test`` in every row; overrides ``test``."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Draws the split; another seed gives other test patients."""
+    outer_folds: Annotated[int, Field(ge=2, le=20)] = 5
+    """Parts of the whole cohort for `polartune nested`, each of them the test set once."""
+    outer_fold: Annotated[int, Field(ge=0)] | None = None
+    """Which of them is the test set, from 0; overrides ``test``. `polartune nested` sets it."""
+
+    @model_validator(mode="after")
+    def _outer_fold_exists(self) -> SplitSection:
+        if self.outer_fold is not None and self.outer_fold >= self.outer_folds:
+            raise ValueError(
+                f"outer_fold must be below outer_folds, {self.outer_folds}, got {self.outer_fold}"
+            )
+        if self.outer_fold is not None and self.column:
+            raise ValueError(f"outer_fold and column {self.column} cannot both say who is test")
+        return self
 
     @model_validator(mode="after")
     def _whole_count(self) -> SplitSection:

@@ -98,17 +98,21 @@ def evaluate_together(
     name: str,
     frozen_file: Path,
     progress: Callable[[str, int], None] = lambda _what, _done: None,
+    summarise: Callable[[Sequence[Patients]], None] | None = None,
 ) -> list[Metrics]:
-    """Judge the models of several studies of one test set, in one opening.
+    """Judge the models of several studies, opened at the same time.
 
     First everything of every study is frozen and listed in ``frozen_file``; then the outcomes of
-    all are joined under one entry of the ledger. Nothing is opened again if all were judged.
+    all are joined. Nothing is opened again if all were judged.
 
     Args:
-        members: the runs with their cohorts; all of one table and one split.
+        members: the runs with their cohorts; all of one table, and of one split, unless they are
+            summarised together.
         name: names them together in the ledger.
         frozen_file: where the digests of their frozen files are listed.
         progress: called with ``freeze`` or ``judge`` and the number of studies done.
+        summarise: judges all of them together, whatever their splits; called with the test
+            patients of each before the studies are judged one by one.
 
     Raises:
         InputError, RefusedError: as ``evaluate``.
@@ -131,7 +135,10 @@ def evaluate_together(
         [run.root for run, _ in members],
         run=name,
         frozen_sha256=sha256_of(frozen_file),
+        one_split=summarise is None,
     )
+    if summarise is not None:
+        summarise(outcomes)
     found = []
     for study, (run, cohort), its_frozen, its_outcomes in zip(
         studies, members, frozen, outcomes, strict=True

@@ -212,3 +212,26 @@ class TestTogether:
                 [first, (another, its_study)], folders, run="all", frozen_sha256="f" * 64
             )
         assert openings(*sealed) == []
+
+    @pytest.fixture
+    def outer(self, folder):
+        """Two outer folds of one cohort: other test sets, opened together."""
+        members = []
+        for k in range(2):
+            section = study().cohort
+            split = section.split.model_copy(update={"outer_fold": k, "outer_folds": 2})
+            its = study().model_copy(update={"cohort": section.model_copy(update={"split": split})})
+            members.append((read_cohort(its, folder, verify_images=False, create_key=True), its))
+        return members, [folder, folder]
+
+    def test_test_sets_that_are_opened_together_are_no_earlier_look_for_each_other(self, outer):
+        members, folders = outer
+        patients = open_outcomes_together(
+            members, folders, run="nested", frozen_sha256="f" * 64, one_split=False
+        )
+        assert set(patients[0].ids).isdisjoint(patients[1].ids)
+        for member, folder in zip(members, folders, strict=True):
+            assert [opening.count for opening in openings(*member, folder)] == [1]
+            assert openings_of_other_splits(*member, folder) == []
+        open_outcomes(*members[0], folders[0], run="later", frozen_sha256="e" * 64)
+        assert len(openings_of_other_splits(*members[1], folders[1])) == 1

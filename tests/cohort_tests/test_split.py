@@ -118,6 +118,24 @@ def test_drawing_leaves_the_global_generator_alone():
     assert np.random.get_state()[1].tobytes() == before  # noqa: NPY002
 
 
+@pytest.mark.parametrize("stratify", [False, True])
+def test_outer_folds_test_every_patient_exactly_once(stratify):
+    ids, target = patients(103, positives=30)
+    splits = [
+        draw(ids, target, outer_fold=k, outer_folds=4, folds=3, stratify=stratify) for k in range(4)
+    ]
+    tested = [patient for split in splits for patient in split.test]
+    assert sorted(tested) == sorted(hash_ids(KEY, ids))
+    assert max(len(split.test) for split in splits) - min(len(split.test) for split in splits) <= 1
+    for split in splits:
+        assert set(split.test).isdisjoint(split.development)
+        assert len(split.test) + len(split.development) == len(ids)
+    if stratify:
+        positive = set(np.array(hash_ids(KEY, ids))[target == 1])
+        counts = [len(positive & set(split.test)) for split in splits]
+        assert max(counts) - min(counts) <= 1
+
+
 def test_a_fold_without_a_class_names_stratify():
     with pytest.raises(InputError, match=r"fold \d of 5 holds no .* target is 1.*stratify: true"):
         draw(*patients(100, positives=6), test=50)

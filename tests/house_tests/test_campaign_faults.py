@@ -11,7 +11,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from polartune import campaign
+from polartune import turns
+from polartune.turns import Turn, train_in_turn
 from spaces.campaign import Plan, read_campaign
 from spaces.errors import NoCompleteTrialError
 from spaces.run_files import RunFiles
@@ -48,20 +49,23 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise NoCompleteTrialError("trials.jsonl", "none of 4 is complete", "See run.log")
         found.append(run.root.name)
 
-    monkeypatch.setattr(campaign, "placed", lambda *_: nullcontext())
-    monkeypatch.setattr(campaign, "driven", lambda *_: nullcontext())
-    monkeypatch.setattr(campaign, "search", lambda *_: None)
-    monkeypatch.setattr(campaign, "retrain", retrain)
+    monkeypatch.setattr(turns, "placed", lambda *_: nullcontext())
+    monkeypatch.setattr(turns, "driven", lambda *_: nullcontext())
+    monkeypatch.setattr(turns, "search", lambda *_: None)
+    monkeypatch.setattr(turns, "retrain", retrain)
     return found
 
 
 def test_others_are_trained_and_followers_are_not(plan: Plan, trained: list[str]) -> None:
-    runs = [RunFiles(plan.root / member.study.name) for member in plan.members]
+    line = [
+        Turn(member.study, RunFiles(plan.root / member.study.name), None, member.follows)  # type: ignore[arg-type]
+        for member in plan.members
+    ]
     console = Console(file=io.StringIO(), width=80)
     told = (
         r"^all: 2 of 4 studies have no model \(impaired_any-rest: trials\.jsonl: none of 4 is "
         r"complete; sex-rest: starts from impaired_any-rest\)\. .*the test set is sealed"
     )
     with pytest.raises(NoCompleteTrialError, match=told):
-        campaign._train(plan, runs, [None] * len(runs), None, console)  # type: ignore[list-item]
+        train_in_turn("all", plan.folder, line, address=None, console=console)
     assert trained == ["impaired_any-stress", "sex-stress"]
