@@ -188,7 +188,7 @@ def main(
         "search": SEARCH.model_dump(),
         "scores": "binormal; trials share 0.6 of a patient's variance, epochs of a trial 0.9",
     }
-    content = {"settings": settings, "machine": machine(), "cells": []}
+    content: dict[str, Any] = {"settings": settings, "machine": machine(), "cells": []}
     if unfinished.exists() and read_json(unfinished, KIND)["settings"] == settings:
         content = read_json(unfinished, KIND)
     found = {(cell["n"], cell["prevalence"]) for cell in content["cells"]}

@@ -124,7 +124,7 @@ def _describe(
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     flat = {name: value for name, value in row.items() if name not in {"configuration", "interval"}}
     ends = {f"auc_{end}": row["interval"][end] for end in ("low", "high")}
-    return flat | ends | row["configuration"]
+    return {**flat, **ends, **row["configuration"]}
 
 
 def _write_predictions(path: Path, parts: Sequence[tuple[Any, ...]]) -> None:

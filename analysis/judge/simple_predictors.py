@@ -60,8 +60,8 @@ def fit_simple_predictors(study: Study, development: Patients, folds: np.ndarray
             "columns": rule.columns,
             "segments": [index + 1 for index in asked],
         }
-    for prefix, its in values.items():
-        model = fit_unpenalised(mean_of_known(its)[:, None], target, folds)
+    for prefix, segments in values.items():
+        model = fit_unpenalised(mean_of_known(segments)[:, None], target, folds)
         label = f"mean of the 17 segments ({prefix})"
         found[f"mean_{prefix}"] = {
             "kind": MEAN,

@@ -64,7 +64,8 @@ def _judge_trait(
     unknown = len(positive) - sum(map(sum, cells.values()))
     counts = [count for of_group in cells.values() for count in of_group]
     hidden = min(counts) < FEWEST_SHOWN or 0 < unknown < FEWEST_SHOWN
-    described, distributions = [], []
+    described: list[dict[str, Any]] = []
+    distributions, estimates = [], []
     for name, members in groups.items():
         auc: Estimate | None = None
         if min(cells[name]) >= FEWEST_OF_A_CLASS:
@@ -78,6 +79,7 @@ def _judge_trait(
                 confidence,
             )
             auc["intervals"][exact.method] = exact.as_dict()
+            estimates.append(auc["estimate"])
         described.append(
             {
                 "name": name,
@@ -88,7 +90,7 @@ def _judge_trait(
         )
     difference, reason = None, None
     if len(distributions) == len(groups):
-        first, second = (group["auc"]["estimate"] for group in described)
+        first, second = estimates
         n = None if hidden else len(positive) - unknown
         difference = _estimate(first - second, distributions[0] - distributions[1], n, confidence)
     else:

@@ -40,14 +40,14 @@ def learn_traits(study: Study, development: Patients) -> dict[str, Any]:
 
 def read_age(traits: Mapping[str, Any], patients: Patients) -> np.ndarray:
     """Return ages, (n,), nan where missing."""
-    return patients.covariates[traits[AGE]["column"]].to_numpy(dtype=np.float64)
+    return np.asarray(patients.covariates[traits[AGE]["column"]], dtype=np.float64)
 
 
 def read_sex(traits: Mapping[str, Any], patients: Patients) -> np.ndarray:
     """Return 0 or 1, (n,), in the order of the ``values``; nan where missing or neither."""
     codes = {value: float(code) for code, value in enumerate(traits[SEX]["values"])}
     words = _words(patients.covariates[traits[SEX]["column"]])
-    return words.map(codes).to_numpy(dtype=np.float64)
+    return np.asarray(words.map(codes), dtype=np.float64)
 
 
 def divide(traits: Mapping[str, Any], patients: Patients) -> dict[str, dict[str, np.ndarray]]:

@@ -118,7 +118,7 @@ def _auc_row(metrics: Mapping[str, Any], label: str, its: Mapping[str, Any]) -> 
         auc["n"],
         TEST,
         metrics["positives"],
-        unreliable=auc["unreliable"],
+        unreliable=auc.get("unreliable"),
     )
 
 

@@ -70,9 +70,12 @@ def test_every_digest_in_the_frozen_list_is_that_of_the_file(judged: Run) -> Non
         "model/model.safetensors",
         "model/model.json",
         "model/folds/0.safetensors",
+        "model/seeds/1.safetensors",
+        "model/seeds/2.safetensors",
         "model/out_of_fold_segments.parquet",
         "test/baselines.json",
         "test/predictions.parquet",
+        "test/seeds.parquet",
         "test/simple_predictors.json",
     }
 
@@ -95,6 +98,7 @@ def test_the_opening_names_what_was_frozen_and_comes_before_the_outcomes(
         "baselines.json",
         "frozen.json",
         "predictions.parquet",
+        "seeds.parquet",
         "simple_predictors.json",
     ]
     assert seen["given"] == seen["frozen"]

@@ -1,6 +1,7 @@
 """What looks wrong without breaking a rule is warned of, and what is sound is not."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -192,8 +193,9 @@ class TestWritingOutsideTheDisc:
         _, (warning,) = self.warnings(
             tmp_path, lambda pen, at: pen.text((1, 1), f"M{at * 7919 % 1000}", fill="white")
         )
-        assert "development images of 'rest' (rows 2, 3, " in warning
-        assert " and 12 more) differ from the others outside the disc" in warning
+        assert re.search(
+            r"development images of 'rest' \(rows \d+, .*\) differ from the others outside", warning
+        )
 
     def test_a_name_on_some_maps_is_found_and_counted(self, tmp_path):
         frame, (warning,) = self.warnings(

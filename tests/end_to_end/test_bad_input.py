@@ -340,5 +340,5 @@ def test_check_shows_what_looks_wrong(inputs, command) -> None:
     code, shown, _ = command("check", inputs.write())
     assert code == 0
     assert re.search(r"warning \d+ development patients? \(rows? .*nearly the same picture", shown)
-    assert re.search(r"warning \d+ of 48 development images of 'reserve' differ .* disc", shown)
+    assert re.search(r"warning \d+ of 48 development images of 'reserve' .*differ .* disc", shown)
     assert not PATIENT.search(shown)

@@ -111,6 +111,7 @@ def test_status_imports_no_framework(tmp_path: Path) -> None:
         }
     )
     (tmp_path / "study.yaml").write_text(study.as_yaml())
+    (tmp_path / "environment.json").write_text("{}")
     assert imported_by("status", str(tmp_path)) == set()
 
 

