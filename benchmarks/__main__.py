@@ -24,10 +24,20 @@ from benchmarks.measuring import (
     write_results,
 )
 from benchmarks.whole import measure_whole, whole_workload
-from benchmarks.workload import CORES, LITE, MEASURED, NAMES, QUICK, Sizes, phantom_workload
+from benchmarks.workload import (
+    CORES,
+    LITE,
+    MEASURED,
+    NAMES,
+    QUICK,
+    RESNET,
+    Sizes,
+    phantom_workload,
+)
 
 LEAST_SHARE = 0.9
 LEAST_RATIO = {"plain": 25, "tuned": 8}
+LEAST_OF_PLAIN = {LITE: 100, RESNET: 50}
 
 
 def main(quick: Quick = False, out: Out = None) -> None:
@@ -90,6 +100,15 @@ def _goals(
             goal(f"{name}: ours and {peer} agree in AUC", reached=contest.agreement(peer)["agrees"])
             for peer in PEERS
         ]
+        times, ratio = LEAST_OF_PLAIN[contest.backbone], contest.ratio("plain")
+        most = contest.cost("plain") / contest.bare["head"]
+        found.append(
+            goal(
+                f"{name}: a trial-epoch costs plain {times} times ours ({ratio:.1f}; our bare head "
+                f"would be {most:.0f})",
+                reached=ratio >= times and not contest.void("plain"),
+            )
+        )
         found += [
             goal(
                 f"{name}: tuned reaches {LEAST_EFFICIENCY:.0%} of its bare rate "

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.speed_page``: puts measured figures into docs/speed.md.
+"""``python -m benchmarks.speed_page``: puts measured figures into docs/speed.md and README.md.
 
 The page holds marks, ``<!-- NAME -->`` to ``<!-- end -->``; what lies between them is written anew
 from the result files. A benchmark without a result file leaves its command and no figure.
@@ -16,7 +16,7 @@ import typer
 
 from benchmarks.measuring import FOLDER
 
-PAGE = FOLDER.parent / "docs" / "speed.md"
+PAGES = tuple(FOLDER.parent / name for name in ("docs/speed.md", "README.md"))
 BACKBONES = {"efficientnet_lite0": "EfficientNet-Lite0", "resnet50": "ResNet-50"}
 BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -109,9 +109,32 @@ def _peers(results: Results) -> list[str]:
     whole = found["whole"]
     for peer, seconds in whole["peers_extrapolated_s"].items():
         ratio = whole["ratios"][f"{peer}/ours"]
-        rows.append([f"whole search, {peer}, extrapolated", f"{seconds:,.0f} s", f"{ratio:.1f}"])
+        void = f" (void: {whole['void'][peer]})" if whole["void"][peer] else ""
+        label = f"whole search, {peer}, extrapolated{void}"
+        rows.append([label, f"{seconds:,.0f} s", f"{ratio:.1f}"])
     rows.append(["whole search, ours", f"{middle(whole['ours_wall_s'])} s", "1"])
     return [*grid(["", "ms per patient, trial, epoch", "x ours"], rows), *verdicts(found)]
+
+
+def _fast(results: Results) -> list[str]:
+    """Return how many times more the peers cost, by network: README's table."""
+    if "results" not in results:
+        return []
+    found = results["results"]
+    rows = []
+    for contest in found["contests"]:
+        cells = []
+        for peer in ("plain", "tuned"):
+            void = " (void)" if contest["rows"][peer].get("void") else ""
+            cells.append(f"{contest['ratios'][f'{peer}/ours']:.0f}{void}")
+        rows.append([f"one epoch of a trial, {BACKBONES[contest['backbone']]}", *cells])
+    whole = found["whole"]
+    cells = [
+        f"{whole['ratios'][f'{peer}/ours']:.0f}{' (void)' if whole['void'][peer] else ''}"
+        for peer in ("plain", "tuned")
+    ]
+    rows.append([f"a whole search, {whole['trials']} trials x {whole['epochs']} epochs", *cells])
+    return grid(["times what ours costs", "plain", "tuned"], rows)
 
 
 def _limit(results: Results) -> list[str]:
@@ -271,6 +294,7 @@ def _bootstrap(results: Results) -> list[str]:
 KEYS = ("median", "lowest", "highest")
 BLOCKS: dict[str, Callable[[Results], list[str]]] = {
     "machine": _machine,
+    "fast": _fast,
     "peers": _peers,
     "limit": _limit,
     "profile": _profile,
@@ -284,12 +308,12 @@ BLOCKS: dict[str, Callable[[Results], list[str]]] = {
 
 def main(
     folder: Annotated[Path, typer.Option(help="Where the result files are.")] = FOLDER,
-    page: Annotated[Path, typer.Option(help="The page to write.")] = PAGE,
 ) -> None:
-    """Write the measured figures into docs/speed.md."""
-    text = page.read_text(encoding="utf-8")
-    page.write_text(fill(text, read_results(folder)), encoding="utf-8")
-    typer.echo(f"Wrote {page}")
+    """Write the measured figures into docs/speed.md and README.md."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        page.write_text(fill(text, read_results(folder)), encoding="utf-8")
+        typer.echo(f"Wrote {page}")
 
 
 if __name__ == "__main__":
