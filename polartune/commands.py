@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from polartune import data_commands
+from polartune import data_commands, model_commands
 from polartune.steps import continued, placed, retrain, run, search
 from spaces import errors
 from spaces.errors import InputError, RefusedError
@@ -235,38 +235,8 @@ def report_command(folder: RunFolder) -> None:
         Console().print(f"Wrote {write_report(files, cohort)}")
 
 
-@app.command("predict", rich_help_panel=USE)
-def predict_command(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A run directory, or its model/ folder.")
-    ],
-    maps: Annotated[
-        list[Path],
-        typer.Argument(metavar="MAPS...", help="Image files, or one table (CSV) of their paths."),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Table to write (CSV).")] = Path(
-        "predictions.csv"
-    ),
-) -> None:
-    """Say what a trained model sees in new polar maps.
-
-    One row a patient: probability, the 17 segment values, and a warning where the
-    maps are unlike those of development. Research only: no diagnosis.
-    """
-    from analysis.use.predict import find_model, predict, read_request, write_predictions
-    from spaces.run_files import read_json
-
-    folder = find_model(model)
-    info = read_json(folder / "model.json", "model")
-    frame = predict(folder, read_request(maps, info["inputs"]))
-    write_predictions(out, frame)
-    unfamiliar = int((frame["distance"] > 1).sum())
-    console = Console()
-    console.print(f"Wrote {out}: {len(frame)} patients.", soft_wrap=True, highlight=False)
-    if unfamiliar:
-        console.print(
-            f"[yellow]warning[/] {unfamiliar} of {len(frame)} are unlike the development patients"
-        )
+app.command("predict", rich_help_panel=USE)(model_commands.predict_command)
+app.command("export", rich_help_panel=USE)(model_commands.export_command)
 
 
 @app.command("status", rich_help_panel=LOOK)

@@ -109,7 +109,7 @@ FLOORS = {
     "judge": {"statistics", "choose"},
     "report": {"statistics", "choose", "judge"},
     "show": {"statistics", "choose", "judge"},
-    "use": {"judge"},
+    "use": {"statistics", "judge"},
 }
 
 
