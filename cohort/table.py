@@ -11,6 +11,7 @@ import numpy as np
 
 from cohort.patient_key import (
     ephemeral_key,
+    fingerprint,
     hash_ids,
     is_private,
     key_path,
@@ -20,12 +21,14 @@ from cohort.patient_key import (
 from cohort.patients import Patients
 from cohort.reading.full_table import FullTable, hashes_of, positions_of, read_full_table
 from cohort.reading.header import PATIENT
-from cohort.reading.suspicions import find_suspicions, find_twins
+from cohort.reading.suspicions import count_rows, find_seen_before, find_suspicions, find_twins
+from cohort.segments import segment_columns
 from cohort.split import Split, assign, draw_split
-from spaces.errors import InputError
+from spaces.errors import InputError, RefusedError
+from spaces.sections import SplitSection
 from spaces.study import Study
 
-__all__ = ["Cohort", "Patients", "read_cohort"]
+__all__ = ["Cohort", "Patients", "read_cohort", "read_external"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +46,8 @@ class Cohort:
         table_sha256: of the csv's bytes.
         warnings: sentences about what looks wrong, judged on development alone; but they say
             which development patients share a picture with a test patient.
-        images_sha256: of the development patients' pixels; None if images were not verified.
+        images_sha256: of the development patients' pixels (of an external cohort: of everybody's);
+            None if images were not verified.
     """
 
     name: str
@@ -55,6 +59,11 @@ class Cohort:
     table_sha256: str = field(repr=False)
     warnings: tuple[str, ...]
     images_sha256: str | None = field(default=None, repr=False)
+
+    @property
+    def is_phantom(self) -> bool:
+        """Whether the patients are invented: a drawn cohort has its truth beside it."""
+        return (self.folder / "truth.json").exists()
 
 
 def read_cohort(
@@ -94,7 +103,7 @@ def read_cohort(
         positions = positions_of(split.development, hashes_of(table, split))
     development = everyone.take(positions)
     return Cohort(
-        name=table.path.stem if table.path.stem != "cohort" else table.path.parent.name,
+        name=_name_of(table.path),
         folder=table.path.parent,
         development=development,
         split=split,
@@ -111,6 +120,95 @@ def read_cohort(
         warnings=_warnings(study, table, development, split, positions),
         images_sha256=_digest_images(table, positions),
     )
+
+
+def read_external(study: Study, folder: Path, table: Path) -> tuple[Study, Cohort]:
+    """Return another cohort, whose every patient is test, and the study that names its table.
+
+    Its table needs the columns that the study uses, but for the split. A key for hashing ids is
+    written beside it if there is none.
+
+    Args:
+        study: as run.
+        folder: the folder of the study file.
+        table: of the other cohort.
+
+    Raises:
+        InputError: as ``read_cohort``; or the frozen regressions lack their columns, or a class of
+            the target is missing.
+        RefusedError: a patient has an image of the study's own cohort.
+    """
+    update = {"path": str(table.resolve()), "split": SplitSection()}
+    other = study.model_copy(update={"cohort": study.cohort.model_copy(update=update)})
+    found = read_full_table(other, folder, verify_images=True)
+    everyone = found.everyone
+    if found.findings.count:
+        raise found.error(np.zeros(len(everyone), dtype=bool))
+    own = read_full_table(study, folder, verify_images=True)
+    _check_external(study, own, found)
+    key = obtain_key(found.path)
+    nobody = np.array([], dtype=np.int64)
+    split = Split((), nobody, hash_ids(key, everyone.ids), fingerprint(key))
+    return other, Cohort(
+        name=_name_of(found.path),
+        folder=found.path.parent,
+        development=everyone.take(nobody),
+        split=split,
+        test_size=len(everyone),
+        flow={
+            "collected": found.collected,
+            "excluded": found.excluded,
+            "included": len(everyone),
+            "development": 0,
+            "test": len(everyone),
+            "missing_target": 0,
+        },
+        table_sha256=found.sha256,
+        warnings=_seen_before(own, found),
+        images_sha256=_digest_images(found, np.arange(len(everyone))),
+    )
+
+
+def _check_external(study: Study, own: FullTable, other: FullTable) -> None:
+    ours = {fact.digest for facts in own.image_facts.values() for fact in facts}
+    per_input = [[its.digest in ours for its in facts] for facts in other.image_facts.values()]
+    is_ours = np.any(per_input, axis=0)
+    if is_ours.any():
+        raise RefusedError(
+            other.path.name,
+            f"{count_rows(other.row_numbers[is_ours], 'patient')} an image of the run's own cohort",
+            "External patients must be others: give these rows an exclusion_reason",
+        )
+    for name in own.everyone.baseline_segments:
+        if name not in other.everyone.baseline_segments:
+            columns = segment_columns(study.cohort.baseline_segments[name])
+            raise InputError(
+                f"{other.path.name} row 1",
+                f"columns {columns[0]} to {columns[-1]} are missing (the run's regressions see "
+                "them)",
+                "Give all 17, with empty cells where a value is unknown",
+            )
+    if not {0.0, 1.0} <= set(other.everyone.target.tolist()):
+        raise InputError(
+            other.path.name,
+            f"'{study.cohort.target}' must have patients of both classes",
+            "Add patients: nothing can be judged on one class",
+        )
+
+
+def _seen_before(own: FullTable, other: FullTable) -> tuple[str, ...]:
+    is_near = find_seen_before(own.image_facts, other.image_facts)
+    if not is_near.any():
+        return ()
+    text = (
+        f"{count_rows(other.row_numbers[is_near], 'patient')} nearly the same picture as a patient "
+        "of the run's own cohort: exclude whoever stands in both"
+    )
+    return (text,)
+
+
+def _name_of(path: Path) -> str:
+    return path.stem if path.stem != "cohort" else path.parent.name
 
 
 def _digest_images(table: FullTable, positions: np.ndarray) -> str | None:

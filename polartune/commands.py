@@ -218,12 +218,33 @@ def retrain_command(folder: RunFolder, address: Address = None) -> None:
 
 
 @app.command("evaluate", rich_help_panel=STEPS)
-def evaluate_command(folder: RunFolder) -> None:
-    """Freeze the model, then open the sealed test set and measure. Each opening is recorded."""
-    from analysis.judge.evaluate import evaluate
+def evaluate_command(
+    folder: RunFolder,
+    cohort: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OTHER.csv", help="Judge what was frozen on the patients of this table instead."
+        ),
+    ] = None,
+) -> None:
+    """Freeze the model, then open the sealed test set and measure. Each opening is recorded.
 
-    with continued(folder) as (files, cohort):
-        Console().print(evaluate(files, cohort).sentence)
+    With --cohort, what was frozen is judged on the patients of another table:
+    external validation. Nothing is fitted on them; their openings are recorded.
+    """
+    from analysis.judge.evaluate import evaluate, evaluate_external
+
+    console = Console()
+    with continued(folder) as (files, own):
+        if cohort is None:
+            console.print(evaluate(files, own).sentence)
+            return
+        judged = evaluate_external(files, own, cohort)
+    console.print(judged.sentence)
+    for warning in judged.content["warnings"]:
+        console.print(f"[yellow]warning[/] {warning}", highlight=False)
+    shown = f"polartune report {shlex.quote(str(folder))} shows it."
+    console.print(shown, soft_wrap=True, highlight=False)
 
 
 @app.command("report", rich_help_panel=STEPS)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spaces.errors import InputError, RefusedError
+from spaces.judged_files import JudgedFiles
 
 SHOWN = 80
 """Characters of a wrong value that are repeated."""
@@ -130,14 +131,24 @@ class RunFiles:
         return self.root / "test"
 
     @property
+    def judged(self) -> JudgedFiles:
+        """The judgement on the test set."""
+        return JudgedFiles(self.test)
+
+    @property
+    def external(self) -> Path:
+        """One folder for each other cohort that the model was judged on, by its name."""
+        return self.root / "external"
+
+    @property
     def frozen(self) -> Path:
         """The hashes of everything that was fixed before the test set was opened."""
-        return self.test / "frozen.json"
+        return self.judged.frozen
 
     @property
     def predictions(self) -> Path:
         """Test logits and segment values, written before the outcomes are joined."""
-        return self.test / "predictions.parquet"
+        return self.judged.predictions
 
     @property
     def attention(self) -> Path:
@@ -152,12 +163,12 @@ class RunFiles:
     @property
     def bland_altman(self) -> Path:
         """Mean predicted against mean measured segment value of each test patient, unnamed."""
-        return self.test / "bland_altman.csv"
+        return self.judged.bland_altman
 
     @property
     def metrics(self) -> Path:
         """Test metrics with intervals."""
-        return self.test / "metrics.json"
+        return self.judged.metrics
 
     @property
     def report(self) -> Path:

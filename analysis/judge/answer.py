@@ -105,7 +105,7 @@ def question(cohort: CohortSection) -> str:
 
 
 def answer(metrics: Mapping[str, Any]) -> str:
-    """Return the test AUC with interval, n and positives, beside the segments' regression.
+    """Return the AUC with interval, n and positives, beside the segments' regression.
 
     Args:
         metrics: the content of metrics.json.
@@ -115,8 +115,11 @@ def answer(metrics: Mapping[str, Any]) -> str:
     start, sealed = "", " that no earlier step had seen"
     if exploratory:
         start, sealed = f"Exploratory ({exploratory}): ", ""
+    whom = "test patients"
+    if "external" in metrics:
+        whom, sealed = "patients", f" of the external cohort {metrics['external']}"
     sentence = (
-        f"{start}On {metrics['n']} test patients ({metrics['positives']} positive){sealed}, "
+        f"{start}On {metrics['n']} {whom} ({metrics['positives']} positive){sealed}, "
         f"the model predicted {target} from {maps} with an AUC of {number(auc['estimate'])} "
         f"({_said(auc['intervals'][LOGIT_DELONG], metrics, ', logit-DeLong')})"
     )

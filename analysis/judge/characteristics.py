@@ -18,7 +18,7 @@ from cohort.segments import segment_columns
 from spaces.study import Study
 
 NEGATIVE, POSITIVE = "negative", "positive"
-DEVELOPMENT, TEST = "development", "test"
+DEVELOPMENT, TEST, EXTERNAL = "development", "test", "external"
 OF_SEGMENTS = ", mean of 17 segments"
 
 
@@ -36,14 +36,18 @@ def compare_classes(study: Study, development: Patients) -> dict[str, Any]:
     return compared | {"unlabelled": int((~known).sum())}
 
 
-def compare_sets(study: Study, development: Patients, test: Patients) -> dict[str, Any]:
-    """Return how development and test patients differ: ``n`` by group and ``rows``.
+def compare_sets(
+    study: Study, development: Patients, test: Patients, called: str = TEST
+) -> dict[str, Any]:
+    """Return how development patients and others differ: ``n`` by group and ``rows``.
 
-    Only for who may see test patients; what is returned are summaries of all of them.
+    Only what is known of both is compared. Only for who may see the others; what is returned are
+    summaries of all of them.
     """
     parts = [characteristics_of(study, patients) for patients in (development, test)]
     is_test = np.arange(len(development) + len(test)) >= len(development)
-    return _as_data(pd.concat(parts, ignore_index=True), is_test, (DEVELOPMENT, TEST))
+    both = pd.concat(parts, ignore_index=True, join="inner")
+    return _as_data(both, is_test, (DEVELOPMENT, called))
 
 
 def characteristics_of(study: Study, patients: Patients) -> pd.DataFrame:

@@ -13,33 +13,20 @@ from typing import Any
 import numpy as np
 
 from analysis.judge.answer import answer
-from analysis.judge.baselines import L2, concatenate_segments, predict_baseline
 from analysis.judge.characteristics import compare_sets
-from analysis.judge.freeze import BASELINES, freeze, read_predictions
-from analysis.judge.metric_tables import MODEL, ROC, write_roc, write_table
+from analysis.judge.external import freeze_external, measure_external
+from analysis.judge.freeze import freeze, read_fixed, read_frozen
+from analysis.judge.measure import measure
+from analysis.judge.metric_tables import write_table
 from analysis.judge.references import compare_references
 from analysis.judge.scrutiny import scrutinise
 from analysis.judge.seeds import judge_seeds
 from analysis.judge.segment_values import (
-    NO_SEGMENTS,
     OUT_OF_FOLD,
-    Readings,
-    bland_altman,
     judge_out_of_fold_segments,
-    judge_test_segments,
     read_out_of_fold_readings,
-    why_not_judged,
 )
-from analysis.statistics.bootstrap import Resamples, draw_resamples
-from analysis.statistics.chance import permutation_p
-from analysis.statistics.metrics import (
-    HALF,
-    YOUDEN,
-    compare_aucs,
-    describe_classifier,
-    log_odds_of,
-    no_information_rate,
-)
+from analysis.statistics.metrics import log_odds_of
 from cohort.patients import Patients
 from cohort.sealed import (
     Opening,
@@ -49,9 +36,8 @@ from cohort.sealed import (
     openings_of_other_splits,
     sealed_images,
 )
-from cohort.table import Cohort
-from spaces.csv_files import write_csv
-from spaces.errors import InputError
+from cohort.table import Cohort, read_external
+from spaces.judged_files import JudgedFiles
 from spaces.run_files import RunFiles, read_json, sha256_of, write_json
 from spaces.study import Study, read_study
 from spaces.trial_log import read_trials
@@ -85,7 +71,7 @@ def evaluate(run: RunFiles, cohort: Cohort) -> Metrics:
     study = read_study(run.study)
     frozen = freeze(run, study, cohort, sealed_images(cohort, study, run.root))
     digest = sha256_of(run.frozen)
-    judged = _judged(run, digest)
+    judged = _judged(run.judged, digest)
     if judged is not None:
         return judged
     outcomes = open_outcomes(cohort, study, run.root, run=study.name, frozen_sha256=digest)
@@ -125,7 +111,8 @@ def evaluate_together(
         progress("freeze", done)
     write_json(frozen_file, "campaign-frozen", {"studies": digests})
     judged = [
-        _judged(run, digests[study.name]) for study, (run, _) in zip(studies, members, strict=True)
+        _judged(run.judged, digests[study.name])
+        for study, (run, _) in zip(studies, members, strict=True)
     ]
     found = [one for one in judged if one is not None]
     if len(found) == len(members):
@@ -148,31 +135,58 @@ def evaluate_together(
     return found
 
 
-def _judged(run: RunFiles, digest: str) -> Metrics | None:
-    """Return the metrics of a run that were measured on these frozen files, if there are any."""
-    if not run.metrics.exists():
-        return None
-    content = read_json(run.metrics, "metrics")
-    return Metrics(content) if content["frozen_sha256"] == digest else None
+def evaluate_external(run: RunFiles, own: Cohort, table: Path) -> Metrics:
+    """Judge what a finished run froze on another cohort, whose every patient is test.
+
+    Nothing is fitted on it. Predictions are frozen first (external/NAME/frozen.json), then the
+    opening is recorded beside that cohort's table; external/NAME/metrics.json is written last.
+
+    Args:
+        run: a run that was judged on its own test set.
+        own: its cohort.
+        table: of the other cohort.
+
+    Raises:
+        InputError: the run was not evaluated, or the table breaks a rule.
+        RefusedError: frozen files were changed, patients are the run's own, or its results of
+            another cohort of this name would be overwritten.
+    """
+    study, frozen = read_study(run.study), read_frozen(run)
+    other, cohort = read_external(study, run.root, table)
+    files = JudgedFiles(run.external / cohort.name)
+    its = freeze_external(run, files, cohort, sealed_images(cohort, other, run.root))
+    digest = sha256_of(files.frozen)
+    judged = _judged(files, digest)
+    if judged is not None:
+        return judged
+    outcomes = open_outcomes(cohort, other, run.root, run=study.name, frozen_sha256=digest)
+    fixed = read_fixed(run, files, frozen["thresholds"])
+    content = {
+        "study": study.name,
+        "external": cohort.name,
+        "origin": f"external cohort {cohort.name}",
+        "frozen_sha256": digest,
+        **_count_openings(cohort, other, run.root),
+        **measure_external(study, fixed, own, outcomes, files),
+        "flow": {name: cohort.flow[name] for name in ("collected", "excluded", "included")},
+        "warnings": list(cohort.warnings),
+        "is_phantom": cohort.is_phantom,
+        "unfamiliar": its["unfamiliar"],
+    }
+    return _write(files, content)
 
 
 def _judge(
     run: RunFiles, study: Study, cohort: Cohort, frozen: Mapping[str, Any], outcomes: Patients
 ) -> Metrics:
     """Measure on opened outcomes; write metrics.csv, and metrics.json last."""
-    opened = len(openings(cohort, study, run.root))
-    elsewhere = len(openings_of_other_splits(cohort, study, run.root))
     content = {
         "study": study.name,
         "frozen_sha256": sha256_of(run.frozen),
-        "openings": opened,
-        "openings_of_other_splits": elsewhere,
-        "exploratory": opened > 1 or elsewhere > 0,
+        **_count_openings(cohort, study, run.root),
         **_measure(run, study, cohort, frozen, outcomes),
     }
-    write_table(run.metrics.with_suffix(".csv"), content)
-    write_json(run.metrics, "metrics", content)
-    return Metrics(content)
+    return _write(run.judged, content)
 
 
 def list_openings(run: RunFiles, cohort: Cohort) -> list[Opening]:
@@ -188,101 +202,49 @@ def list_openings_of_other_splits(run: RunFiles, cohort: Cohort) -> list[Opening
 def _measure(
     run: RunFiles, study: Study, cohort: Cohort, frozen: Mapping[str, Any], outcomes: Patients
 ) -> dict[str, Any]:
+    best = read_json(run.best, "best")
+    fixed = read_fixed(run, run.judged, frozen["thresholds"])
+    content, resamples = measure(study, fixed, outcomes, run.judged)
     known = np.isfinite(outcomes.target)
-    positive = outcomes.target[known] == 1
-    if positive.all() or not positive.any():
-        raise InputError(
-            "test set", f"all {len(positive)} labelled patients are of one class", "Split anew"
-        )
-    settings = study.evaluation
-    generator = np.random.default_rng(study.seed)
-    resamples = draw_resamples(positive, settings.bootstraps, generator=generator)
-    logits, segments = read_predictions(run.predictions)
-    model = log_odds_of(logits)[known]
-    described = describe_classifier(
-        positive, model, frozen["thresholds"], resamples, settings.confidence
-    )
-    baselines = read_json(run.test / BASELINES, "baselines")
-    log_odds = {MODEL: model, **_predict_baselines(baselines, outcomes)}
-    write_roc(run.test / ROC, positive, log_odds)
+    if "skipped" not in content["segments"]:
+        model = read_json(run.model / "model.json", "model")
+        development = read_out_of_fold_readings(run, study, cohort, best, model)
+        content["segments"][OUT_OF_FOLD] = judge_out_of_fold_segments(study, development)
     return {
-        "target": study.cohort.target,
-        "inputs": list(study.cohort.inputs),
         "origin": "sealed test set",
-        "n": len(positive),
-        "positives": int(positive.sum()),
-        "missing": int((~known).sum()),
-        "no_information_rate": no_information_rate(positive),
-        "confidence": settings.confidence,
-        "bootstraps": settings.bootstraps,
-        "redrawn": resamples.redrawn,
-        "seed": study.seed,
-        "permutation_p": permutation_p(positive, model, generator=generator),
-        MODEL: described,
-        **_compare_with_baselines(baselines, positive, log_odds, resamples, settings.confidence),
-        "segments": _measure_segments(
-            run, study, cohort, _readings(outcomes, known, model, segments), resamples
+        **content,
+        "references": compare_references(run, study, cohort, best, read_trials(run.trials)),
+        **scrutinise(
+            run, study, cohort, outcomes=outcomes, logits=fixed.logits, resamples=resamples
         ),
-        "references": compare_references(
-            run, study, cohort, read_json(run.best, "best"), read_trials(run.trials)
-        ),
-        **scrutinise(run, study, cohort, outcomes=outcomes, logits=logits, resamples=resamples),
         "threshold_shift": frozen["threshold_shift"],
-        "seeds": judge_seeds(run, positive, model, known),
+        "seeds": judge_seeds(
+            run, outcomes.target[known] == 1, log_odds_of(fixed.logits)[known], known
+        ),
         "patients": compare_sets(study, cohort.development, outcomes),
         "development": frozen["development"],
     }
 
 
-def _predict_baselines(baselines: Mapping[str, Any], outcomes: Patients) -> dict[str, np.ndarray]:
-    """Return the labelled patients' log odds from each frozen regression, if there are any."""
-    if "skipped" in baselines:
-        return {}
-    known = np.isfinite(outcomes.target)
-    features = concatenate_segments(outcomes.baseline_segments, baselines["inputs"])[known]
-    return {name: predict_baseline(model, features) for name, model in baselines["models"].items()}
+def _judged(files: JudgedFiles, digest: str) -> Metrics | None:
+    """Return the metrics that were measured on these frozen files, if there are any."""
+    if not files.metrics.exists():
+        return None
+    content = read_json(files.metrics, "metrics")
+    return Metrics(content) if content["frozen_sha256"] == digest else None
 
 
-def _compare_with_baselines(
-    baselines: Mapping[str, Any],
-    positive: np.ndarray,
-    log_odds: Mapping[str, np.ndarray],
-    resamples: Resamples,
-    confidence: float,
-) -> dict[str, Any]:
-    """Return the frozen regressions' metrics and the model's AUC minus theirs."""
-    if "skipped" in baselines:
-        return {"baselines": {"skipped": baselines["skipped"]}, "differences": {}}
-    measured, differences = {}, {}
-    for name, description in baselines["models"].items():
-        its, thresholds = log_odds[name], {HALF: 0.5, YOUDEN: description[YOUDEN]}
-        measured[name] = describe_classifier(positive, its, thresholds, resamples, confidence)
-        differences[name] = compare_aucs(positive, log_odds[MODEL], its, resamples, confidence)
-    return {"baselines": measured, "differences": differences, "primary_comparison": L2}
-
-
-def _measure_segments(
-    run: RunFiles, study: Study, cohort: Cohort, test: Readings | None, resamples: Resamples
-) -> dict[str, Any]:
-    """Return the errors of the predicted segment values, test and out-of-fold, or why not."""
-    best = read_json(run.best, "best")
-    reason = why_not_judged(study, best)
-    if reason is not None or test is None:
-        return {"skipped": reason or NO_SEGMENTS}
-    write_csv(run.bland_altman, bland_altman(test.predicted, test.measured))
-    model = read_json(run.model / "model.json", "model")
-    development = read_out_of_fold_readings(run, study, cohort, best, model)
+def _count_openings(cohort: Cohort, study: Study, folder: Path) -> dict[str, Any]:
+    opened = len(openings(cohort, study, folder))
+    elsewhere = len(openings_of_other_splits(cohort, study, folder))
     return {
-        **judge_test_segments(study, test, resamples),
-        OUT_OF_FOLD: judge_out_of_fold_segments(study, development),
+        "openings": opened,
+        "openings_of_other_splits": elsewhere,
+        "exploratory": opened > 1 or elsewhere > 0,
     }
 
 
-def _readings(
-    outcomes: Patients, known: np.ndarray, log_odds: np.ndarray, predicted: np.ndarray | None
-) -> Readings | None:
-    """Return the labelled patients' predicted and measured segments; None without either."""
-    if outcomes.segments is None or predicted is None:
-        return None
-    positive = outcomes.target[known] == 1
-    return Readings(positive, log_odds, predicted[known], outcomes.segments[known])
+def _write(files: JudgedFiles, content: Mapping[str, Any]) -> Metrics:
+    write_table(files.metrics.with_suffix(".csv"), content)
+    write_json(files.metrics, "metrics", content)
+    return Metrics(content)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from analysis.choose.export import advise_another
 from analysis.judge.attention import attend
 from analysis.judge.baselines import fit_baselines
 from analysis.judge.calibration import describe_shift
+from analysis.judge.measure import Fixed
 from analysis.judge.optimism import BOOTSTRAPS, corrected_score, read_scores
 from analysis.judge.pointing import play
 from analysis.judge.scrutiny import SIMPLE
@@ -25,6 +26,7 @@ from analysis.statistics.metrics import HALF, YOUDEN, log_odds_of, probability_o
 from cohort.segments import segment_columns
 from cohort.table import Cohort
 from spaces.errors import InputError, RefusedError
+from spaces.judged_files import JudgedFiles
 from spaces.run_files import (
     RunFiles,
     check_format,
@@ -36,6 +38,9 @@ from spaces.run_files import (
 )
 from spaces.study import Study
 from spaces.trial_log import WINDOW, read_trials
+
+if TYPE_CHECKING:
+    from trainable.model import Prediction
 
 SEGMENT_COLUMNS = segment_columns("segment")
 BASELINES = "baselines.json"
@@ -93,8 +98,8 @@ def _freeze_anew(
     simple = fit_simple_predictors(study, development, cohort.split.folds)
     write_json(run.test / SIMPLE, "simple-predictors", simple)
     if not _are_predicted(run, sources):
-        _predict(run, cohort.split.test, images)
-    _check_finite(run)
+        write_predictions(run, run.judged, cohort.split.test, images)
+    check_finite(run, run.judged)
     logits = read_out_of_fold(run.out_of_fold_of(best["trial"]), best["oof_sha256"])
     chosen = logits[best["epochs"] - 1]
     described = _describe_development(run, study, cohort, best, chosen)
@@ -187,8 +192,10 @@ def _are_predicted(run: RunFiles, sources: Mapping[str, str]) -> bool:
     return all(files.get(name) == digest for name, digest in now.items())
 
 
-def _predict(run: RunFiles, patients: Sequence[str], images: Mapping[str, Sequence[Path]]) -> None:
-    """Write the model's test predictions; patients appear under their keyed hashes only."""
+def write_predictions(
+    run: RunFiles, files: JudgedFiles, patients: Sequence[str], images: Mapping[str, Sequence[Path]]
+) -> Prediction:
+    """Write the model's predictions; patients appear under their keyed hashes only."""
     from trainable.model import load_model
 
     prediction = load_model(run.model).predict(images)
@@ -201,21 +208,53 @@ def _predict(run: RunFiles, patients: Sequence[str], images: Mapping[str, Sequen
     if prediction.segments is not None:
         columns |= dict(zip(SEGMENT_COLUMNS, prediction.segments.T, strict=True))
     table = pa.table(columns).replace_schema_metadata({"format": "polartune/predictions/1"})
-    with replacing(run.predictions) as partial:
+    with replacing(files.predictions) as partial:
         pq.write_table(table, partial)
+    return prediction
 
 
-def _check_finite(run: RunFiles) -> None:
-    """Refuse predictions that nothing can be measured on, while the test set is still sealed."""
-    logits, segments = read_predictions(run.predictions)
+def check_finite(run: RunFiles, files: JudgedFiles) -> None:
+    """Refuse predictions that nothing can be measured on, while the outcomes are still sealed."""
+    logits, segments = read_predictions(files.predictions)
     outputs = logits if segments is None else np.concatenate([logits, segments], axis=1)
     broken = int((~np.isfinite(outputs)).any(axis=1).sum())
     if broken:
         raise RefusedError(
-            str(run.predictions),
+            str(files.predictions),
             f"{broken} of {len(outputs)} test predictions are not finite: the model diverged",
             advise_another(run),
         )
+
+
+def read_frozen(run: RunFiles) -> dict[str, Any]:
+    """Return what was frozen before the run's own test set was opened, every byte checked.
+
+    Raises:
+        InputError: the run was not judged on its test set yet.
+        RefusedError: a file was changed since.
+    """
+    if not run.metrics.exists():
+        raise InputError(str(run.root), "was not judged on its own test set yet", "Evaluate it")
+    content = read_json(run.frozen, "frozen")
+    digests = content["files"] | {
+        _name(run, run.frozen): read_json(run.metrics, "metrics")["frozen_sha256"]
+    }
+    for name, digest in digests.items():
+        path = run.root / name
+        if not path.is_file() or sha256_of(path) != digest:
+            raise RefusedError(
+                str(path),
+                "is not the file that was frozen before the test set was opened",
+                "Restore it, or evaluate the run on its own test set again",
+            )
+    return content
+
+
+def read_fixed(run: RunFiles, files: JudgedFiles, thresholds: Mapping[str, float]) -> Fixed:
+    """Return what a judgement is about: the run's choice and regressions, and its predictions."""
+    logits, segments = read_predictions(files.predictions)
+    baselines = read_json(run.test / BASELINES, "baselines")
+    return Fixed(thresholds, baselines, read_json(run.best, "best"), logits, segments)
 
 
 def _describe_development(

@@ -37,7 +37,7 @@ COARSEST = 96
 
 def why_not_played(study: Study, cohort: Cohort) -> str | None:
     """Return why the pointing game says nothing of this study's model; None where it does."""
-    if not (cohort.folder / "truth.json").exists():
+    if not cohort.is_phantom:
         return "the true place of disease is known in phantoms only"
     if not set(study.cohort.inputs) <= set(INPUTS):
         return "phantoms have no such maps"

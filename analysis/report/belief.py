@@ -38,6 +38,7 @@ def weigh(
     *,
     doubts: Sequence[str] = (),
     score: float | None = None,
+    external: Sequence[Mapping[str, Any]] = (),
 ) -> Belief:
     """Return what to believe and what not.
 
@@ -48,6 +49,7 @@ def weigh(
         calibration: of the out-of-fold predictions.
         doubts: what else is known to be wanting, as sentences.
         score: of the chosen trial, the mean AUC inside the folds.
+        external: the content of each external/NAME/metrics.json.
     """
     belief = Belief(no=list(doubts))
     exploratory = why_exploratory(metrics)
@@ -66,9 +68,7 @@ def weigh(
             "frozen before their outcomes were joined (opening "
             f"{metrics['openings']} of this test set)."
         )
-    belief.no.append(
-        "That it works elsewhere: one cohort, split within itself; no external validation."
-    )
+    _weigh_external(belief, external)
     return belief
 
 
@@ -203,6 +203,32 @@ def _weigh_pooling(belief: Belief, development: OutOfFold, score: float) -> None
         f"({limits(development.interval)}; development n = {development.n}). The threshold was set "
         "on pooled predictions, so it may fit the final model less well."
     )
+
+
+def _weigh_external(belief: Belief, external: Sequence[Mapping[str, Any]]) -> None:
+    if not external:
+        belief.no.append(
+            "That it works elsewhere: one cohort, split within itself; no external validation."
+        )
+        return
+    for metrics in external:
+        name, auc = metrics["external"], metrics["model"]["auc"]
+        interval = auc["intervals"][LOGIT_DELONG]
+        value = f"AUC {number(auc['estimate'])} ({limits(interval)}; external n = {metrics['n']})"
+        if auc.get("unreliable") or not is_usable(interval):
+            why = auc.get("unreliable") or "no usable interval"
+            belief.no.append(f"That its AUC in the cohort {name} is known: {why}, {value}.")
+        elif interval["low"] > 0.5:
+            belief.yes.append(f"In the external cohort {name}, too, it beats chance: {value}.")
+        else:
+            belief.no.append(
+                f"That it works in the external cohort {name}: chance (0.50) is not excluded, "
+                f"{value}."
+            )
+        if why_exploratory(metrics):
+            belief.no.append(f"That {name} was unseen: {why_exploratory(metrics)}.")
+    names = ", ".join(metrics["external"] for metrics in external)
+    belief.no.append(f"That it works everywhere: beside its own cohort it was judged on {names}.")
 
 
 def _where(metrics: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from analysis.judge.answer import maps_of, number, percent, plain, title
+from analysis.judge.external import read_external_judgements
 from analysis.judge.metric_tables import MODEL
 from analysis.report.findings import read_findings
 from analysis.report.page import environment, stylesheet
@@ -213,6 +214,11 @@ def _render(
         confidence=metrics["confidence"],
         bootstraps=metrics["bootstraps"],
         n=max(cell.n for cell in cells),
+        external=[
+            member.study.name
+            for member in plan.members
+            if read_external_judgements(RunFiles(plan.root / member.study.name))
+        ],
     )
 
 

@@ -153,12 +153,35 @@ def _say_how_drawn(study: Study) -> str:
 def _show(
     run: RunFiles, name: str, title: str, compared: Mapping[str, Any], notes: Sequence[str] = ()
 ) -> PatientTable:
+    origin = ORIGINS[name]
+    return show_groups(run, name, title, compared, origin=origin, notes=notes)
+
+
+def show_groups(
+    run: RunFiles,
+    name: str,
+    title: str,
+    compared: Mapping[str, Any],
+    *,
+    origin: str,
+    notes: Sequence[str] = (),
+) -> PatientTable:
+    """Return two groups of patients side by side, and write them beside the report.
+
+    Args:
+        run: the run directory.
+        name: of the file.
+        title: of the table.
+        compared: ``n`` and ``rows``, as ``compare_sets`` gives them.
+        origin: where they come from.
+        notes: sentences below the table.
+    """
     rows = compared["rows"]
-    records = [_record(row, ORIGINS[name]) for row in rows]
+    records = [_record(row, origin) for row in rows]
     file = table_of(run, name, pd.DataFrame(records)) if rows else ""
     lines = [_line(row) for row in rows]
     groups = [(SYLLABLES.get(group, group), n) for group, n in compared["n"].items()]
-    return PatientTable(title, groups, lines, "", notes, file, ORIGINS[name])
+    return PatientTable(title, groups, lines, "", notes, file, origin)
 
 
 def _record(row: Mapping[str, Any], origin: str) -> dict[str, Any]:

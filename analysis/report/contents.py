@@ -21,6 +21,7 @@ from analysis.judge.judgement import (
 from analysis.report.belief import Belief, weigh
 from analysis.report.cohort_panel import CohortPanel, show_patients
 from analysis.report.drawing import Figure
+from analysis.report.external_panel import ExternalPanel, show_external
 from analysis.report.findings import Findings
 from analysis.report.flow_figure import Flow
 from analysis.report.panels import (
@@ -79,6 +80,7 @@ class Contents:
         transfers: how the thresholds did on the test set, as sentences.
         belief: of the first page; None before the test set was opened.
         segments: the second task.
+        external: what the model is worth in other cohorts.
         references: what is asked first in every search, beside the winner.
         performance: every predictor on the test set, by kind.
         scrutiny: calibration, thresholds, decisions and subgroups.
@@ -94,6 +96,7 @@ class Contents:
     transfers: list[str] = field(default_factory=list)
     belief: Belief | None = None
     segments: SegmentPanel = field(default_factory=SegmentPanel)
+    external: ExternalPanel = field(default_factory=ExternalPanel)
     references: ReferencePanel = field(default_factory=ReferencePanel)
     performance: list[StandingGroup] = field(default_factory=list)
     scrutiny: ScrutinyPanel = field(default_factory=ScrutinyPanel)
@@ -135,6 +138,8 @@ def describe(run: RunFiles, cohort: Cohort, found: Findings) -> Contents:
     contents.pairs = _pairs(run, metrics, development)
     contents.coverage = _coverage(metrics)
     contents.transfers = describe_thresholds(metrics, development)
+    contents.external = show_external(run, metrics, found.external)
+    contents.figures |= contents.external.figures
     contents.belief = weigh(
         metrics,
         development,
@@ -142,6 +147,7 @@ def describe(run: RunFiles, cohort: Cohort, found: Findings) -> Contents:
         calibration,
         doubts=found.doubts(),
         score=found.best["score"],
+        external=found.external,
     )
     return contents
 

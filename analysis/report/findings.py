@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from analysis.judge.answer import why_exploratory
+from analysis.judge.external import read_external_judgements
 from analysis.judge.freeze import BASELINES
 from cohort.table import Cohort
 from spaces.run_files import RunFiles, read_json
@@ -28,6 +29,7 @@ class Findings:
         baselines: of test/baselines.json.
         environment: of environment.json.
         is_phantom: whether the patients are invented.
+        external: of external/NAME/metrics.json, every other cohort that the model was judged on.
     """
 
     study: Study
@@ -38,6 +40,7 @@ class Findings:
     baselines: Mapping[str, Any] | None
     environment: Mapping[str, Any] | None
     is_phantom: bool
+    external: Sequence[Mapping[str, Any]]
 
     def missing(self) -> list[tuple[str, str]]:
         """Return the steps that were not done, with the command that does each."""
@@ -103,7 +106,8 @@ def read_findings(run: RunFiles, cohort: Cohort) -> Findings:
         metrics=_read(run.metrics, "metrics"),
         baselines=_read(run.test / BASELINES, "baselines"),
         environment=_read(run.environment, "environment"),
-        is_phantom=(cohort.folder / "truth.json").exists(),
+        is_phantom=cohort.is_phantom,
+        external=read_external_judgements(run),
     )
 
 

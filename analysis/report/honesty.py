@@ -47,6 +47,7 @@ def own_up(
     *,
     openings: Sequence[Opened],
     elsewhere: Sequence[Opened],
+    external: Sequence[Mapping[str, Any]] = (),
 ) -> list[Statement]:
     """Return every statement of the honesty box, in the order in which it is read."""
     found = [_say_openings(openings, elsewhere)]
@@ -66,17 +67,27 @@ def own_up(
             "methods",
         ),
         _say_comparisons(metrics),
-        Statement(
-            "Where does it hold?",
-            "One cohort, split within itself, to be read as a single centre: no external "
-            "validation. Another centre, scanner, tracer or colour scale (here: "
-            f"{study.cohort.colour_scale}) may give other results, and another prevalence other "
-            "predictive values.",
-            "study.yaml",
-        ),
+        _say_where(study, external),
         Statement("What is it for?", "Research only; no medical device.", "README"),
     ]
     return found
+
+
+def _say_where(study: Study, external: Sequence[Mapping[str, Any]]) -> Statement:
+    said = "One cohort, split within itself, to be read as a single centre: no external validation."
+    if external:
+        cohorts = "; ".join(
+            f"{its['external']} (n = {its['n']}, opening {its['openings']} of these patients)"
+            for its in external
+        )
+        said = f"Its own cohort is to be read as a single centre. External validation: {cohorts}."
+    return Statement(
+        "Where does it hold?",
+        f"{said} Another centre, scanner, tracer or colour scale (here: "
+        f"{study.cohort.colour_scale}) may give other results, and another prevalence other "
+        "predictive values.",
+        "study.yaml, external/" if external else "study.yaml",
+    )
 
 
 def _say_comparisons(metrics: Mapping[str, Any] | None) -> Statement:

@@ -77,6 +77,7 @@ TABLES = {
     "strengths": "scores by augmentation strength",
     "endings": "how trials ended",
     "learning_curves": "the chosen trial by epoch",
+    "external": "the model in other cohorts beside its own test set",
     "honesty": "the honesty box",
     "checklists": "what TRIPOD+AI and CLAIM ask for, and where it is answered",
 }
@@ -117,6 +118,7 @@ def render(run: RunFiles, cohort: Cohort, found: Findings) -> str:
         found.metrics,
         openings=list_openings(run, cohort),
         elsewhere=list_openings_of_other_splits(run, cohort),
+        external=found.external,
     )
     table_of(run, "honesty", pd.DataFrame([asdict(statement) for statement in statements]))
     parameters = configuration_rows(found.study, found.best) if found.best else []
@@ -154,7 +156,7 @@ def render(run: RunFiles, cohort: Cohort, found: Findings) -> str:
     # What the report answers is known when it is written; the checklists then stand in it too.
     checklists = fill(template.render(shown, checklists=[], files={}))
     table_of(run, "checklists", table(checklists))
-    return template.render(shown, checklists=checklists, files=_files(run))
+    return template.render(shown, checklists=checklists, files=_files(run) | _external_files(run))
 
 
 def _words(found: Findings, contents: Contents) -> Words:
@@ -199,6 +201,18 @@ def _files(run: RunFiles) -> dict[str, str]:
     tables = {f"{FOLDER}/{name}.csv": said for name, said in TABLES.items()}
     listed = FILES | tables
     return {name: said for name, said in listed.items() if (run.root / name).exists()}
+
+
+def _external_files(run: RunFiles) -> dict[str, str]:
+    found = {}
+    for folder in sorted(path.parent for path in run.external.glob("*/metrics.json")):
+        name = folder.relative_to(run.root).as_posix()
+        found[f"{name}/metrics.json"] = f"what was measured in the cohort {folder.name}"
+        found[f"{name}/metrics.csv"] = "the same as a table"
+        found[f"{name}/frozen.json"] = "digests of what was fixed before its outcomes were opened"
+        table = f"{FOLDER}/patients_external_{folder.name}.csv"
+        found[table] = f"characteristics of development patients and {folder.name}"
+    return found
 
 
 def _short(value: float) -> str:

@@ -19,6 +19,7 @@ from analysis.judge.answer import (
     why_exploratory,
 )
 from analysis.judge.calls import METRIC_LABELS, call_rows, name_threshold
+from analysis.judge.external import read_external_judgements
 from analysis.judge.judgement import Row, auc_rows
 from analysis.statistics.bootstrap import CLOPPER_PEARSON, LOGIT_DELONG, PERCENTILE
 from analysis.statistics.metrics import HALF, YOUDEN
@@ -59,6 +60,7 @@ def describe_model(run: RunFiles, onnx_difference: float | None = None) -> str:
             rows=_rows(metrics) if metrics else [],
             packages=environment["sessions"][-1]["packages"] if environment else {},
             onnx_difference=onnx_difference,
+            external=[answer(its) for its in read_external_judgements(run)],
         )
     )
 

@@ -79,12 +79,13 @@ def _needed_prefixes(section: CohortSection) -> list[tuple[str, str, str]]:
     """Return the prefixes a study needs, each with the key that asks for it and a remedy."""
     needed = []
     if section.segments is not None:
-        remedy = "Name the prefix of your 17 columns, or set segments: null"
+        remedy = "Call the 17 columns so; or name their prefix in the study, or set segments: null"
         needed.append((section.segments, "cohort.segments", remedy))
     rule = section.derive.get(section.target)
     if rule is not None:
         key = f"cohort.derive.{section.target}.columns"
-        needed.append((rule.columns, key, "Name the prefix of your 17 columns"))
+        remedy = "Call the 17 columns so, or name their prefix in the study"
+        needed.append((rule.columns, key, remedy))
     return needed
 
 

@@ -154,17 +154,41 @@ def find_twins(
         across |= _has_twin(_thumbnails(facts), folds)
     places = ("the test set", "another fold")
     return [
-        f"{_count(row_numbers[found])} nearly the same picture as a patient of {place}: if one "
-        "patient stands in the table twice, exclude a row, or results will be too good"
+        f"{count_rows(row_numbers[found], 'development patient')} nearly the same picture as a "
+        f"patient of {place}: if one patient stands in the table twice, exclude a row, or results "
+        "will be too good"
         for found, place in zip(across & (folds >= 0), places, strict=True)
         if found.any()
     ]
 
 
-def _count(rows: np.ndarray) -> str:
+def find_seen_before(
+    own: Mapping[str, Sequence[ImageFacts]], others: Mapping[str, Sequence[ImageFacts]]
+) -> np.ndarray:
+    """Return which of the other patients, bool (n,), have nearly the same picture as one of ours.
+
+    Args:
+        own: by input, one a patient.
+        others: likewise, of the same inputs.
+    """
+    found = []
+    for name, facts in others.items():
+        folds = np.repeat([0, -1], [len(own[name]), len(facts)])
+        is_near = _has_twin(_thumbnails([*own[name], *facts]), folds)[1]
+        found.append(is_near[len(own[name]) :])
+    is_seen: np.ndarray = np.any(found, axis=0)
+    return is_seen
+
+
+def count_rows(rows: np.ndarray, who: str) -> str:
+    """Return how many there are, and in which rows, up to the verb.
+
+    >>> count_rows(np.array([3, 5]), "patient")
+    '2 patients (rows 3, 5) have'
+    """
     if len(rows) == 1:
-        return f"1 development patient ({_rows(rows)}) has"
-    return f"{len(rows)} development patients ({_rows(rows)}) have"
+        return f"1 {who} ({_rows(rows)}) has"
+    return f"{len(rows)} {who}s ({_rows(rows)}) have"
 
 
 def _rows(rows: np.ndarray) -> str:

@@ -143,6 +143,31 @@ def test_no_external_validation_is_always_said(metrics: dict[str, Any]) -> None:
     assert "no external validation" in weigh(metrics).no[-1]
 
 
+@pytest.mark.parametrize(
+    ("low", "unreliable", "believed", "said"),
+    [
+        (0.6, None, True, "In the external cohort B, too, it beats chance: AUC 0.80 (0.60 to 0.90"),
+        (0.4, None, False, "That it works in the external cohort B: chance (0.50) is not excluded"),
+        (0.6, "few", False, "That its AUC in the cohort B is known: few, AUC 0.80"),
+        (None, None, False, "That its AUC in the cohort B is known: no usable interval"),
+    ],
+)
+def test_another_cohort_is_believed_by_its_interval(
+    metrics: dict[str, Any], low: float | None, unreliable: str | None, believed: bool, said: str
+) -> None:
+    auc = {
+        "estimate": 0.8,
+        "intervals": {"logit_delong": span(low, None if low is None else 0.9)},
+        "unreliable": unreliable,
+    }
+    other = metrics | {"external": "B", "n": 50, "model": {"auc": auc}}
+    belief = weigh(metrics, external=[other])
+    assert any(text.startswith(said) for text in (belief.yes if believed else belief.no))
+    assert not any(text.startswith(said[:20]) for text in (belief.no if believed else belief.yes))
+    assert belief.no[-1] == "That it works everywhere: beside its own cohort it was judged on B."
+    assert not any("no external validation" in text for text in belief.no)
+
+
 @pytest.mark.parametrize(("score", "told"), [(0.66, True), (0.61, False), (0.55, False)])
 def test_folds_on_scales_of_their_own_are_told(
     metrics: dict[str, Any], score: float, told: bool
