@@ -83,14 +83,18 @@ class RungScheduler(FIFOScheduler):
         super().__init__()  # type: ignore[no-untyped-call]
         self._board = board
         self._slots = slots
-        self._actors_kept = False
+        self._actors_kept = 0
+
+    def set_slots(self, slots: int) -> None:
+        """Take in how many slots there are now."""
+        self._slots = slots
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Introduce Tune's trial to the board, and keep as many idle actors as there are slots."""
         self._board.introduce(trial)
-        if not self._actors_kept:
-            _keep_idle_actors(tune_controller, trial, self._slots)
-            self._actors_kept = True
+        if self._slots > self._actors_kept:
+            _keep_idle_actors(tune_controller, trial, self._slots - self._actors_kept)
+            self._actors_kept = self._slots
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002
         """Log the report; stop the trial if it failed, fell behind, is complete or cannot go on."""
@@ -112,8 +116,8 @@ class RungScheduler(FIFOScheduler):
         return next(pending, None)
 
 
-def _keep_idle_actors(tune_controller: Any, trial: Any, slots: int) -> None:
-    """Raise Tune's limit of one idle actor.
+def _keep_idle_actors(tune_controller: Any, trial: Any, more: int) -> None:
+    """Raise Tune's limit of idle actors, one at first.
 
     At the end of a generation slots fall idle one by one. Tune would keep the process of the
     first and end the others, so that each generation paid the start-up again. The limit can be
@@ -122,4 +126,4 @@ def _keep_idle_actors(tune_controller: Any, trial: Any, slots: int) -> None:
     controller = getattr(tune_controller, "_tune_controller", tune_controller)
     cache = getattr(controller, "_actor_cache", None)
     if cache is not None:
-        cache.increase_max(trial.placement_group_factory, by=slots)
+        cache.increase_max(trial.placement_group_factory, by=more)
