@@ -63,7 +63,7 @@ def test_a_search_whose_nodes_change_ends_as_if_undisturbed(
     }
     trials = read_trials(run.trials)
     assert outcome(trials) == outcome(read_trials(undisturbed.trials))
-    assert sum(trial.retries for trial in trials) == played["lost"] >= 3
+    assert sum(trial.retries for trial in trials) == played["lost"] >= 2
     ended = [json.loads(line) for line in run.trials.read_text().splitlines()[1:]]
     numbers = [event["number"] for event in ended if event["event"] == "ended"]
     assert sorted(numbers) == list(range(TRIALS))
