@@ -12,12 +12,10 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from search.hands import COUNT_SECONDS, LOSSES, Deal, Hand
 from search.reach import reached
 from spaces.errors import InputError
 from spaces.sections import ResourcesSection
-
-RESTARTS = 2
-COUNT_SECONDS = 5.0
 
 Resources = Mapping[str, float]
 
@@ -71,91 +69,19 @@ class Place:
             Exception: what ``function`` raised first, as it was raised.
             InputError: a piece was lost again and again with its process or node.
         """
-        options = {
-            "num_cpus": self.cpus,
-            "num_gpus": self.gpus,
-            "max_restarts": RESTARTS,
-            "max_task_retries": RESTARTS,
-        }
-        hand: Any = ray.remote(_Hand).options(**options)
-        hands: list[Any] = []
-
-        def start() -> list[Any]:
-            missing = min(self.slots_now(), len(arguments)) - len(hands)
-            started = [hand.remote(function) for _ in range(missing)]
-            hands.extend(started)
-            return started
-
+        hand: Any = ray.remote(Hand).options(num_cpus=self.cpus, num_gpus=self.gpus)
+        deal = Deal(lambda: hand.remote(function), self.slots_now, arguments, progress)
         try:
-            return _deal(start, arguments, progress)
+            return deal.play()
         except RayTaskError as error:
             raise error.cause from None
         except RayActorError as error:
             raise InputError(
                 "slots",
-                f"the same piece of work was lost {RESTARTS + 1} times with its process or node "
-                f"({_first_line(error)})",
+                f"the same piece of work was lost {LOSSES + 1} times with its process or node "
+                f"({str(error).strip().splitlines()[0]})",
                 "Often memory ran out: use fewer resources.slots. What was finished is kept",
             ) from None
-        finally:
-            for started in hands:
-                ray.kill(started)
-
-
-class _Hand:
-    """A process in a slot, with a function to call."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-
-    def ready(self) -> None:
-        """Resolve when the process has its slot."""
-
-    def work(self, argument: tuple[Any, ...]) -> Any:
-        """Do one piece."""
-        return self._function(*argument)
-
-
-def _deal(
-    start: Callable[[], Sequence[Any]],
-    arguments: Sequence[tuple[Any, ...]],
-    progress: Callable[[int, int], None] | None,
-) -> list[Any]:
-    """Give each hand the next piece whenever it is free; one without a slot yet gets none.
-
-    Args:
-        start: starts a hand for each slot that has none, and returns them; asked now and again.
-        arguments: of each piece.
-        progress: called after each piece.
-    """
-    results: list[Any] = [None] * len(arguments)
-    busy: dict[Any, tuple[Any, int | None]] = {}
-    following = iter(range(len(arguments)))
-    done, looked = 0, -COUNT_SECONDS
-    while done < len(arguments):
-        if time.monotonic() - looked >= COUNT_SECONDS:
-            busy |= {hand.ready.remote(): (hand, None) for hand in start()}
-            looked = time.monotonic()
-        ready, _ = ray.wait(list(busy), num_returns=1, timeout=COUNT_SECONDS)
-        for future in ready:
-            hand, index = busy.pop(future)
-            value = ray.get(future)
-            if index is not None:
-                results[index] = value
-                done += 1
-                if progress:
-                    progress(done, len(arguments))
-            index = next(following, None)
-            if index is not None:
-                busy[hand.work.remote(arguments[index])] = (hand, index)
-            else:
-                # A piece whose node was lost may be waiting for this slot.
-                ray.kill(hand)
-    return results
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
 
 
 class SlotCount:

@@ -181,10 +181,12 @@ def ask_nodes(place: Place, marks: Sequence[Path]) -> dict[Node, Answer]:
     Raises:
         InputError: a node cannot run our code, or does not answer in time.
     """
-    task: Any = ray.remote(look).options(num_cpus=0, max_retries=0)
+    task: Any = ray.remote(look)
     asked = {
         node: task.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)
+            num_cpus=0,
+            max_retries=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
         ).remote(marks, node.id)
         for node in nodes_with_slots(place)
     }

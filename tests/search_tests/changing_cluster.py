@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -29,12 +31,15 @@ from spaces.run_files import RunFiles  # noqa: E402
 from spaces.sections import ResourcesSection  # noqa: E402
 
 STORE = 80 * 1024 * 1024
+SECONDS = 100
 
 
 def cluster_of(*cpus: int) -> tuple[Cluster, list[Any]]:
     """A head that runs nothing, as in cluster.yaml, and nodes with so many CPUs."""
     head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    # Its own way to end nodes at exit sets signal handlers, which a thread may not.
+    cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
+    atexit.register(cluster.shutdown)
     return cluster, [join(cluster, count) for count in cpus]
 
 
@@ -194,5 +199,7 @@ SCENES = {
 }
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit("the scene lasts too long"))
+    signal.alarm(SECONDS)
     played = SCENES[sys.argv[1]](Path(sys.argv[2]))
     print(json.dumps(played))
