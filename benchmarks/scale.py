@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from benchmarks.empty_trials import COHORT
 from benchmarks.measuring import (
     Out,
     Quick,
@@ -33,7 +34,6 @@ from benchmarks.measuring import (
     unshared_bytes,
     write_results,
 )
-from benchmarks.overhead import COHORT
 from benchmarks.sleeping_trials import REPORTS, Span, read_spans
 from search.place import Place, connected
 from search.run import search
