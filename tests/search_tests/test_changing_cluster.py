@@ -21,7 +21,7 @@ from spaces.trial_log import read_trials
 pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).parent / "changing_cluster.py"
-TRIALS = 48
+TRIALS = 36
 
 Play = Callable[[str, Path], dict[str, Any]]
 
