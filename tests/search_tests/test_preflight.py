@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from search.actor import Workplace
 from search.place import Place, SlotCount
-from search.preflight import CODE, look, refuse_faults, refuse_other_versions, versions
+from search.preflight import (
+    CODE,
+    Answer,
+    Node,
+    look,
+    preflight,
+    refuse_faults,
+    refuse_other_versions,
+    versions,
+)
 from spaces.errors import InputError, RefusedError
+
+Answers = Callable[[Sequence[Path]], dict[Node, Answer]]
 
 
 def test_a_node_leaves_a_file_for_the_driver_and_tells_its_versions(tmp_path: Path) -> None:
@@ -57,6 +69,52 @@ def test_other_versions_are_refused_all_at_once() -> None:
         "equal to the driver's. Start every node from one image, or install constraints.txt on "
         "each."
     )
+
+
+PLACE = Place(1, "cpu", 1, 0.0)
+GPU_3 = Node("node1", "gpu-3")
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answers], None]:
+    """Lets a preflight get a slot at once, and the answers of these nodes."""
+
+    def answer(answers: Answers) -> None:
+        monkeypatch.setattr("search.preflight._wait_for_slot", lambda *_: None)
+        monkeypatch.setattr("search.preflight.ask_nodes", lambda _, marks: answers(marks))
+
+    return answer
+
+
+def test_a_preflight_says_how_long_it_waits_and_leaves_nothing(
+    tmp_path: Path, answering: Callable[[Answers], None]
+) -> None:
+    said: list[str] = []
+    folders = [tmp_path / "runs" / "new", tmp_path]
+    answering(lambda marks: {GPU_3: look(marks, GPU_3.id)})
+    preflight(Place(4, "cuda", 8, 0.5), folders, say=said.append, minutes=20)
+    assert said == ["Waiting for a slot of 8 CPUs and 0.5 GPU, at most 20 minutes."]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["new", "runs"]
+
+
+def test_what_a_node_writes_must_arrive_at_the_driver(
+    tmp_path: Path, answering: Callable[[Answers], None]
+) -> None:
+    answering(lambda _: {GPU_3: Answer(versions())})
+    with pytest.raises(InputError, match=r"node gpu-3: .*, and what it writes does not arrive"):
+        preflight(PLACE, [tmp_path], say=lambda _: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_preflight_refuses_other_versions_and_an_empty_cluster(
+    tmp_path: Path, answering: Callable[[Answers], None]
+) -> None:
+    answering(lambda _: {GPU_3: Answer({**versions(), "ray": "1.0"})})
+    with pytest.raises(RefusedError, match=r"node gpu-3: ray must be .* on the driver, got 1\.0"):
+        preflight(PLACE, [tmp_path], say=lambda _: None)
+    answering(lambda _: {})
+    with pytest.raises(InputError, match="its last node has left"):
+        preflight(PLACE, [tmp_path], say=lambda _: None)
 
 
 def test_a_node_that_joins_later_is_compared_before_it_opens_a_study() -> None:
