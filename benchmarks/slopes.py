@@ -36,6 +36,7 @@ from benchmarks.phantom_runs import phantom_table
 from cohort.reading.images import inspect_images
 from cohort.table import read_cohort
 from search.searcher import distributions, sampler_of
+from spaces.csv_files import write_csv
 from spaces.parameters import Space, first_configurations
 from spaces.run_files import write_out_of_fold
 from spaces.sections import SearchSection
@@ -105,7 +106,7 @@ def measure_table(cohort: Path, rows: int, repeats: int) -> dict[str, Any]:
     small = pd.read_csv(cohort, dtype=str)
     large = small.iloc[np.arange(rows) % len(small)].assign(patient_id=np.arange(rows).astype(str))
     path = cohort.with_name(f"rows{rows}.csv")
-    large.to_csv(path, index=False)
+    write_csv(path, large)
     study = study_of(path)
     before = unshared_bytes(os.getpid())
     held = read_cohort(study, path.parent, verify_images=False)

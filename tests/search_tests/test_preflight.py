@@ -119,7 +119,7 @@ def test_a_preflight_refuses_other_versions_and_an_empty_cluster(
 
 def test_a_node_that_joins_later_is_compared_before_it_opens_a_study() -> None:
     def workplace(**other: str) -> Workplace:
-        return Workplace("run", "cpu", "builtins:print", 1, 1.0, {**versions(), **other})
+        return Workplace("run", "cpu", "builtins:print", 1, 1.0, versions={**versions(), **other})
 
     workplace().open()
     with pytest.raises(RefusedError, match=r"numpy must be 0\.1 as on the driver, got [1-9]"):
