@@ -21,7 +21,7 @@ from spaces.trial_log import read_trials
 pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).parent / "changing_cluster.py"
-TRIALS = 36
+TRIALS = 30
 
 Play = Callable[[str, Path], dict[str, Any]]
 
