@@ -12,7 +12,7 @@ FAST := -m "not slow" -n 2 --dist loadfile
 BENCH :=
 
 .PHONY: help install demo test test-all lint audit clean bench bench-overhead bench-growth \
-        bench-bootstrap bench-quality bench-limit bench-paper bench-page
+        bench-bootstrap bench-quality bench-limit bench-paper bench-scale bench-page
 .DEFAULT_GOAL := help
 
 help:
@@ -28,7 +28,9 @@ help:
 	@echo "                grow; which search finds most"
 	@echo "make bench-paper | bench-bootstrap"
 	@echo "                a study of the paper's size; resampling against a plain loop"
-	@echo "make bench-page puts what was measured into docs/speed.md"
+	@echo "make bench-scale"
+	@echo "                1,000 short trials on 64 slots; what grows outside the networks"
+	@echo "make bench-page puts what was measured into docs/speed.md and docs/scale.md"
 	@echo "make clean     remove caches, and nothing that you computed"
 
 install: $(INSTALLED)
@@ -81,8 +83,13 @@ bench-limit: $(INSTALLED)
 bench-paper: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.paper_study $(BENCH)
 
+bench-scale: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.slopes $(BENCH)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scale $(BENCH)
+
 bench-page: $(INSTALLED)
 	$(BIN)/python -m benchmarks.speed_page
+	$(BIN)/python -m benchmarks.scale_page
 
 bench-quality: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search_quality $(BENCH)

@@ -21,7 +21,7 @@ from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 
-from benchmarks.empty_trials import EmptyTrainable
+from benchmarks.empty_trials import COHORT, EmptyTrainable
 from benchmarks.measuring import (
     WIDTH,
     Out,
@@ -47,7 +47,6 @@ from spaces.study import Study
 SLOTS = 2
 MORE_A_TRIAL_MS = 25
 FIRST_EPOCH_SECONDS = 10
-COHORT = {"path": "none.csv", "inputs": ["rest"], "target": "none", "colour_scale": "fixed"}
 
 
 @dataclass(frozen=True)

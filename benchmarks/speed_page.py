@@ -22,6 +22,7 @@ BLOCK = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 Result = Mapping[str, Any]
 Results = Mapping[str, Result]
+Blocks = Mapping[str, Callable[[Results], list[str]]]
 
 
 def read_results(folder: Path) -> dict[str, Result]:
@@ -35,15 +36,15 @@ def read_results(folder: Path) -> dict[str, Result]:
     return found
 
 
-def fill(text: str, results: Results) -> str:
-    """Return the page with every block written anew.
+def fill(text: str, results: Results, blocks: Blocks | None = None) -> str:
+    """Return the page with every block written anew; speed.md's, if no others are given.
 
     Raises:
         KeyError: a mark names no block.
     """
 
     def block(found: re.Match[str]) -> str:
-        lines = BLOCKS[found[2]](results) or ["*Not measured yet.*"]
+        lines = (blocks or BLOCKS)[found[2]](results) or ["*Not measured yet.*"]
         return found[1] + "\n".join(["", *lines, "", ""]) + found[3]
 
     return BLOCK.sub(block, text)
@@ -292,7 +293,7 @@ def _bootstrap(results: Results) -> list[str]:
 
 
 KEYS = ("median", "lowest", "highest")
-BLOCKS: dict[str, Callable[[Results], list[str]]] = {
+BLOCKS: Blocks = {
     "machine": _machine,
     "fast": _fast,
     "peers": _peers,

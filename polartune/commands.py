@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from polartune import data_commands, model_commands
-from polartune.steps import continued, placed, retrain, run, search
+from polartune.steps import continued, resumed, retrain, run, search
 from spaces import errors
 from spaces.errors import InputError, RefusedError
 
@@ -188,10 +188,9 @@ def nested_command(
 @app.command("search", rich_help_panel=STEPS)
 def search_command(folder: RunFolder, address: Address = None) -> None:
     """Fill the feature bank and try the configurations that are still to be tried."""
-    from spaces.study import read_study
-
-    with continued(folder) as (files, _), placed(read_study(files.study), address) as place:
-        outcome = search(files, place, Console())
+    console = Console()
+    with continued(folder) as (files, cohort), resumed(files, cohort, address, console) as place:
+        outcome = search(files, place, console)
     if not outcome.complete:
         raise typer.Exit(errors.NO_COMPLETE_TRIAL)
     if outcome.failed:
@@ -211,10 +210,9 @@ def select_command(folder: RunFolder) -> None:
 @app.command("retrain", rich_help_panel=STEPS)
 def retrain_command(folder: RunFolder, address: Address = None) -> None:
     """Train the chosen configuration again: each fold (replay check), then all of development."""
-    from spaces.study import read_study
-
-    with continued(folder) as (files, _), placed(read_study(files.study), address) as place:
-        retrain(files, place, Console())
+    console = Console()
+    with continued(folder) as (files, cohort), resumed(files, cohort, address, console) as place:
+        retrain(files, place, console)
 
 
 @app.command("evaluate", rich_help_panel=STEPS)

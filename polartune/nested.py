@@ -32,10 +32,9 @@ def run_nested(
         RefusedError: a run is in use, or belongs to another study, cohort or split.
         NoCompleteTrialError: a search gave no model; the others have, and nothing was opened.
     """
-    from analysis.report.nested import write_nested
-
     from analysis.judge.evaluate import evaluate_together
     from analysis.judge.nested import judge_nested
+    from analysis.report.nested import write_nested
     from analysis.report.page import write_report
     from cohort.enrolment import enrol
     from spaces.environment import check_packages

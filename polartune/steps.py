@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from itertools import accumulate
 from pathlib import Path
@@ -59,7 +60,8 @@ def run(
         if not (files.model / "model.json").exists():
             # A run may be continued on other slots than those it began with.
             now = read_study(Path(study))
-            with placed(now, address) as place:
+            folders = shared_folders(now, Path(study).parent, files.root, cohort)
+            with placed(now, address, folders, console) as place:
                 search(files, place, console, now.search.stalled_after)
                 retrain(files, place, console)
         with step("evaluate", console):
@@ -122,14 +124,57 @@ def continued(folder: Path) -> Iterator[tuple[RunFiles, Cohort]]:
         yield files, cohort
 
 
+def shared_folders(study: Study, folder: Path, root: Path, cohort: Cohort) -> list[Path]:
+    """Return what every node of a cluster has to see and write to: the run, and the banks.
+
+    Args:
+        study: its paths are relative to ``folder``.
+        folder: see there.
+        root: the run directory, or one with several.
+        cohort: beside which the banks lie, if the study does not say where.
+    """
+    from spaces.bank_files import bank_folder
+
+    banks = [bank_folder(study.bank, folder, cohort.folder)] if study.bank.mode == "on" else []
+    return [root, *banks]
+
+
 @contextmanager
-def placed(study: Study, address: str | None) -> Iterator[Place]:
-    """Give the place that a study asks for."""
+def placed(
+    study: Study, address: str | None, folders: Sequence[Path], console: Console
+) -> Iterator[Place]:
+    """Give the place that a study asks for; a cluster's only if it can run trials.
+
+    Args:
+        study: says what a slot is.
+        address: a running Ray cluster; None starts an own, local Ray.
+        folders: see ``shared_folders``.
+        console: is told what is waited for.
+    """
     from search.place import connected
+    from search.preflight import preflight
 
     # Ray's start is mostly waiting, and what comes next takes seconds to import.
     Thread(target=_import_ahead).start()
     with connected(study.resources, address=address) as place:
+        if not place.is_own:
+            with step("preflight", console):
+                preflight(
+                    place, folders, say=partial(console.print, highlight=False, soft_wrap=True)
+                )
+        yield place
+
+
+@contextmanager
+def resumed(
+    files: RunFiles, cohort: Cohort, address: str | None, console: Console
+) -> Iterator[Place]:
+    """Give the place that a run's own study asks for."""
+    from spaces.study import read_study
+
+    study = read_study(files.study)
+    folders = shared_folders(study, files.root, files.root, cohort)
+    with placed(study, address, folders, console) as place:
         yield place
 
 

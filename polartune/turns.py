@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from polartune.steps import LOG, driven, placed, progress_bar, retrain, search
+from polartune.steps import LOG, driven, placed, progress_bar, retrain, search, shared_folders
 from spaces.errors import InputError, NoCompleteTrialError
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ def train_in_turn(
     if not left:
         return
     began = time.monotonic()
-    with placed(turns[0].study, address) as place:
+    first = turns[0]
+    folders = shared_folders(first.study, folder, first.run.root.parent, first.cohort)
+    with placed(first.study, address, folders, console) as place:
         for done, at in enumerate(left):
             turn = turns[at]
             ahead = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +12,7 @@ from typing import Any, cast
 from ray.tune import Trainable
 
 from search.heartbeat import Heartbeat
+from search.preflight import refuse_other_versions, versions
 from search.trial import UNSAVED_SECONDS, Assignment, Problem, Report, Trial, failure, unopened
 from spaces.errors import UserError
 from spaces.parameters import Configuration
@@ -32,6 +34,7 @@ class Workplace:
         epochs: of a complete trial.
         beat_seconds: how often a trial leaves a sign of life, at most.
         unsaved_seconds: how much computing may pass before a trial writes a checkpoint.
+        versions: the driver's; a node may join after they were compared. None on its own machine.
     """
 
     run_root: str
@@ -40,9 +43,16 @@ class Workplace:
     epochs: int
     beat_seconds: float
     unsaved_seconds: float = UNSAVED_SECONDS
+    versions: Mapping[str, str | None] | None = None
 
     def open(self) -> Problem:
-        """Import the opener and open the problem."""
+        """Import the opener and open the problem.
+
+        Raises:
+            RefusedError: this node has other versions or other code than the driver.
+        """
+        if self.versions is not None:
+            refuse_other_versions(socket.gethostname(), versions(), self.versions)
         module, function = self.opener.split(":")
         open_problem = getattr(importlib.import_module(module), function)
         return cast(Problem, open_problem(self.run_root, self.device))

@@ -116,12 +116,6 @@ class Board:
         return list(self._seats.values())
 
     @property
-    def tune_trials(self) -> list[TuneTrial]:
-        """Tune's objects of the trials that occupy a slot, by number."""
-        seats = sorted(self._seats.values(), key=lambda seat: seat.trial.number)
-        return [seat.tune_trial for seat in seats if seat.tune_trial is not None]
-
-    @property
     def waiting(self) -> list[TrialRecord]:
         """The trials that were asked and need a slot (again), by number."""
         return list(self._waiting)

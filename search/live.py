@@ -51,10 +51,14 @@ class Pace:
     """Estimates the time left from the epochs and trials seen so far."""
 
     def __init__(self, board: Board, slots: int) -> None:
-        search = board.study.search
         self._board = board
-        self._slots = slots if search.order == "asynchronous" else min(slots, search.generation)
+        self.set_slots(slots)
         self._seconds: deque[float] = deque(maxlen=50)
+
+    def set_slots(self, slots: int) -> None:
+        """Take in how many slots there are now."""
+        search = self._board.study.search
+        self._slots = slots if search.order == "asynchronous" else min(slots, search.generation)
 
     def see(self, epoch: Epoch) -> None:
         """Take in the time of one epoch."""
@@ -94,6 +98,11 @@ class Display:
             self._live.start()
         elif idle := idle_slots(board.study.search, self._slots):
             self._console.print(idle, soft_wrap=True)
+
+    def set_slots(self, slots: int) -> None:
+        """Take in how many slots there are now."""
+        self._slots = slots
+        self._pace.set_slots(slots)
 
     def reported(self, trial: TrialRecord, epoch: Epoch) -> None:  # noqa: ARG002
         """Note the pace."""

@@ -24,7 +24,8 @@ from search.actor import OPENER, TrialActor, Workplace
 from search.board import Board, Observer
 from search.heartbeat import Overseer, beat_seconds
 from search.live import Display
-from search.place import Place
+from search.place import Place, SlotCount
+from search.preflight import versions
 from search.scheduler import RungScheduler, settle
 from search.searcher import StudySearcher
 from search.tensorboard import Curves
@@ -102,9 +103,16 @@ def search(
                     study.training.epochs,
                     beat_seconds(patience),
                     unsaved_seconds,
+                    None if place.is_own else versions(),
                 )
                 with closing(Overseer(board, patience)) as overseer:
-                    _tune(board, searcher, place, workplace, Ticker(display, overseer))
+                    scheduler = RungScheduler(board, place.slots)
+                    tell = [searcher.set_max_concurrency, scheduler.set_slots]
+                    shown = [display.set_slots] if display else []
+                    ticker = Ticker(display, overseer, SlotCount(place, [*tell, *shown]))
+                    _tune(
+                        board, searcher, scheduler, place=place, workplace=workplace, ticker=ticker
+                    )
         finally:
             if display:
                 display.close()
@@ -132,7 +140,13 @@ def _settle_all(board: Board) -> None:
 
 
 def _tune(
-    board: Board, searcher: StudySearcher, place: Place, workplace: Workplace, ticker: Ticker
+    board: Board,
+    searcher: StudySearcher,
+    scheduler: RungScheduler,
+    *,
+    place: Place,
+    workplace: Workplace,
+    ticker: Ticker,
 ) -> None:
     """Let Ray Tune run what the searcher hands out, until every trial has ended."""
     run = board.run
@@ -143,7 +157,7 @@ def _tune(
         param_space={"workplace": workplace},
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=RungScheduler(board, place.slots),
+            scheduler=scheduler,
             # As many as the searcher gives: it says when it has finished.
             num_samples=-1,
             max_concurrent_trials=place.slots,
@@ -177,15 +191,18 @@ def _folder_name(trial: Any) -> str:
 
 
 class Ticker(tune.Callback):
-    """Redraws the display and looks after the trials as often as Tune's loop turns."""
+    """Redraws the display, looks after trials and slots, as often as Tune's loop turns."""
 
-    def __init__(self, display: Display | None, overseer: Overseer | None) -> None:
+    def __init__(
+        self, display: Display | None, overseer: Overseer | None, count: SlotCount | None
+    ) -> None:
         self._display = display
         self._overseer = overseer
+        self._count = count
 
-    def __reduce__(self) -> tuple[type[Ticker], tuple[None, None]]:
+    def __reduce__(self) -> tuple[type[Ticker], tuple[None, None, None]]:
         """Stay out of Tune's snapshots."""
-        return Ticker, (None, None)
+        return Ticker, (None, None, None)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
         """Redraw and look."""
@@ -193,6 +210,8 @@ class Ticker(tune.Callback):
             self._display.tick()
         if self._overseer:
             self._overseer.look()
+        if self._count:
+            self._count.look()
 
 
 def _export(study: optuna.Study, path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from search.actor import REPORT
 from search.board import Board
 from spaces.sections import SearchSection
 from spaces.trial_log import TrialRecord
+
+START_SECONDS = 60.0
+"""After so long, a process that is to be started waits for a node rather than for itself."""
 
 
 def rungs(search: SearchSection, epochs: int) -> list[int]:
@@ -79,18 +83,29 @@ def settle(board: Board, trial: TrialRecord) -> bool:
 class RungScheduler(FIFOScheduler):
     """Tune's side of ``settle``: every result passes here first, and here alone trials end."""
 
-    def __init__(self, board: Board, slots: int) -> None:
+    def __init__(
+        self, board: Board, slots: int, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._board = board
+        self._clock = clock
+        self._added: dict[str, float] = {}
         self._slots = slots
-        self._actors_kept = False
+        self._actors_kept = 0
+
+    def set_slots(self, slots: int) -> None:
+        """Take in how many slots there are now."""
+        self._slots = slots
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Introduce Tune's trial to the board, and keep as many idle actors as there are slots."""
         self._board.introduce(trial)
-        if not self._actors_kept:
-            _keep_idle_actors(tune_controller, trial, self._slots)
-            self._actors_kept = True
+        occupied = {seat.tune_trial.trial_id for seat in self._board.seats if seat.tune_trial}
+        added = {name: at for name, at in self._added.items() if name in occupied}
+        self._added = added | {trial.trial_id: self._clock()}
+        if self._slots > self._actors_kept:
+            _keep_idle_actors(tune_controller, trial, self._slots - self._actors_kept)
+            self._actors_kept = self._slots
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002
         """Log the report; stop the trial if it failed, fell behind, is complete or cannot go on."""
@@ -107,13 +122,22 @@ class RungScheduler(FIFOScheduler):
         return str(TrialScheduler.CONTINUE)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:  # noqa: ARG002
-        """Return the first pending trial; looks at the running ones, however many have ended."""
-        pending = (trial for trial in self._board.tune_trials if trial.status == Trial.PENDING)
-        return next(pending, None)
+        """Return the pending trial that gets the next process, a freed one if there is one.
+
+        Tune then ends the process that it was starting for this trial. So the newest is chosen, for
+        which none is started yet; else trials shorter than a start would keep most slots from ever
+        getting a process. One that has waited for long comes first: its node may never come.
+        """
+        pending = [seat.tune_trial for seat in self._board.seats if seat.tune_trial]
+        pending = [trial for trial in pending if trial.status == Trial.PENDING]
+        if not pending:
+            return None
+        has_waited = self._clock() - self._added.get(pending[0].trial_id, 0.0)
+        return pending[0] if has_waited > START_SECONDS else pending[-1]
 
 
-def _keep_idle_actors(tune_controller: Any, trial: Any, slots: int) -> None:
-    """Raise Tune's limit of one idle actor.
+def _keep_idle_actors(tune_controller: Any, trial: Any, more: int) -> None:
+    """Raise Tune's limit of idle actors, one at first.
 
     At the end of a generation slots fall idle one by one. Tune would keep the process of the
     first and end the others, so that each generation paid the start-up again. The limit can be
@@ -122,4 +146,4 @@ def _keep_idle_actors(tune_controller: Any, trial: Any, slots: int) -> None:
     controller = getattr(tune_controller, "_tune_controller", tune_controller)
     cache = getattr(controller, "_actor_cache", None)
     if cache is not None:
-        cache.increase_max(trial.placement_group_factory, by=slots)
+        cache.increase_max(trial.placement_group_factory, by=more)

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from spaces.errors import RefusedError
+from spaces.errors import InputError, RefusedError
 
 PACKAGES = ("spaces", "cohort", "trainable", "search", "analysis")
 COMPUTING = ("spaces", "cohort", "trainable", "search")
@@ -41,14 +41,28 @@ def check_packages() -> None:
 def hash_code(packages: Sequence[str] = PACKAGES) -> str:
     """Return the sha256 over path and content of every Python file of some of our packages."""
     digest = hashlib.sha256()
-    for path in (path for name in packages for path in _python_files(name)):
-        digest.update(f"{path.relative_to(HOME).as_posix()}\0".encode())
+    # A cluster's worker has each package in a folder of its own.
+    for home, path in (found for name in packages for found in _python_files(name)):
+        digest.update(f"{path.relative_to(home).as_posix()}\0".encode())
         digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
-def _python_files(package: str) -> list[Path]:
-    return sorted((HOME / package).rglob("*.py"))
+def _python_files(package: str) -> list[tuple[Path, Path]]:
+    folder = package_folder(package)
+    return [(folder.parent, path) for path in sorted(folder.rglob("*.py"))]
+
+
+def package_folder(package: str) -> Path:
+    """Return where an import finds one of our packages.
+
+    Raises:
+        InputError: nowhere.
+    """
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise InputError(package, "this package of polartune is missing", "Install it again")
+    return Path(found.submodule_search_locations[0]).resolve()
 
 
 @cache

@@ -49,6 +49,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise NoCompleteTrialError("trials.jsonl", "none of 4 is complete", "See run.log")
         found.append(run.root.name)
 
+    monkeypatch.setattr(turns, "shared_folders", lambda *_: [])
     monkeypatch.setattr(turns, "placed", lambda *_: nullcontext())
     monkeypatch.setattr(turns, "driven", lambda *_: nullcontext())
     monkeypatch.setattr(turns, "search", lambda *_: None)

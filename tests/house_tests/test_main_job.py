@@ -180,14 +180,13 @@ def assert_same_answer(run: RunFiles, undisturbed: RunFiles) -> None:
 EAGER = """
 from pathlib import Path
 from rich.console import Console
-from polartune.steps import begun, fill_bank, placed
+from polartune.steps import begun, fill_bank, resumed
 from search.run import search
-from spaces.study import read_study
 
-study = Path("study.yaml")
-with begun(study, Path("runs")) as (files, _), placed(read_study(study), None) as place:
-    fill_bank(files, place, Console())
-    search(files, place, console=None, unsaved_seconds=-1.0)
+with begun(Path("study.yaml"), Path("runs")) as (files, cohort):
+    with resumed(files, cohort, None, Console()) as place:
+        fill_bank(files, place, Console())
+        search(files, place, console=None, unsaved_seconds=-1.0)
 """
 
 

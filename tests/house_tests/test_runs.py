@@ -192,7 +192,7 @@ def test_the_digest_of_the_code_is_of_its_content(
 ) -> None:
     (tmp_path / "search").mkdir()
     file = tmp_path / "search" / "trial.py"
-    monkeypatch.setattr("spaces.environment.HOME", tmp_path)
+    monkeypatch.setattr("spaces.environment.package_folder", lambda name: tmp_path / name)
     file.write_text("epochs = 1\n")
     before = hash_code(["search"])
     file.write_text("epochs = 2\n")

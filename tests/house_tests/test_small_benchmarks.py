@@ -29,7 +29,10 @@ from spaces.study import read_study
 pytestmark = pytest.mark.slow
 
 HOME = Path(__file__).parents[2]
-NAMES = ("overhead", "growth", "search_quality", "bootstrap", "limit", "paper_study", "tried")
+NAMES = (
+    *("overhead", "growth", "search_quality", "bootstrap", "limit", "paper_study", "tried"),
+    *("scale", "slopes"),
+)
 
 
 def run(name: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -85,6 +88,29 @@ def test_overhead(quick: Callable[..., dict[str, Any]]) -> None:
     assert result["milliseconds_a_trial"].keys() == {"ours", "raw"}
     assert result["first_epoch"]["seconds"]["values"][0] > 0
     assert len(result["goals"]) == 2
+
+
+def test_scale(quick: Callable[..., dict[str, Any]]) -> None:
+    """Both orders run all their trials, on as many processes as slots."""
+    result = quick("scale")
+    assert [one["order"] for one in result["searches"]] == ["asynchronous", "reproducible"]
+    for one in result["searches"]:
+        assert (one["trials"], one["slots"], one["processes"]) == (8, 2, 2)
+        assert 0 < one["utilisation"] <= 1
+        assert 1 < one["trial_seconds"] < 2
+        assert one["driver_mb"]["after_warm_up"] > 10
+    assert len(result["goals"]) == 2
+
+
+def test_slopes(quick: Callable[..., dict[str, Any]]) -> None:
+    result = quick("slopes")
+    assert [one["rows"] for one in result["table"]] == result["settings"]["rows"]
+    assert [one["trials"] for one in result["proposal"]] == result["settings"]["trials"]
+    assert result["log"]["bytes"] > 300
+    # (1152, 7, 7) and (1280,) outputs of two bytes, or four where bf16 is slow.
+    sizes = result["bank_bytes"]["efficientnet_lite0"]
+    assert sizes["3"] in {1152 * 49 * size for size in (2, 4)}
+    assert sizes["1"] in {1280 * size for size in (2, 4)}
 
 
 def test_search_quality(quick: Callable[..., dict[str, Any]]) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from search.place import Place, _place, _scratch, cluster_environment, connected
+from search.place import Place, connected, place_of, slots_of
+from search.reach import _scratch, cluster_environment
 from spaces.errors import InputError, RefusedError
 from spaces.sections import ResourcesSection
 
@@ -134,21 +135,43 @@ def test_a_second_ray_is_refused(two_slots: Place) -> None:
 def test_slots(
     resources: dict[str, Any], offered: dict[str, float], slots: int, device: str
 ) -> None:
-    place = _place(ResourcesSection(**resources), offered, is_own=True)
+    place = place_of(ResourcesSection(**resources), [offered], is_own=True)
     assert (place.slots, place.device) == (slots, device)
     assert (place.gpus > 0) is (device == "cuda")
 
 
 def test_cuda_without_a_gpu_is_an_input_error() -> None:
     with pytest.raises(InputError, match="a trial needs 1 GPU on cuda, and there are 0"):
-        _place(ResourcesSection(device="cuda"), {"CPU": 4}, is_own=True)
-    growing = _place(ResourcesSection(device="cuda", slots=4), {"CPU": 0}, is_own=False)
-    assert (growing.slots, growing.device) == (4, "cuda")
+        place_of(ResourcesSection(device="cuda"), [{"CPU": 4}], is_own=True)
+    empty = [{"CPU": 0}]
+    asked = place_of(ResourcesSection(device="cuda", slots=4), empty, is_own=False)
+    assert (asked.slots, asked.device, asked.grows) == (4, "cuda", False)
+
+
+def test_on_a_cluster_all_slots_means_those_of_nodes_that_join_later_too() -> None:
+    nodes = [{"CPU": 0}, {"CPU": 8, "GPU": 1}]
+    place = place_of(ResourcesSection(cpus_per_trial=8), nodes, is_own=False)
+    assert (place.slots, place.device, place.grows) == (1, "cuda", True)
+    assert not place_of(ResourcesSection(), nodes, is_own=True).grows
+
+
+def test_a_slot_lies_whole_on_one_node() -> None:
+    nodes = [{"CPU": 3, "GPU": 1}, {"CPU": 3}, {"CPU": 1, "GPU": 1}]
+    assert slots_of(nodes, 2, 0.0) == 2
+    assert slots_of(nodes, 2, 1.0) == 1
+    assert slots_of(nodes, 1, 0.5) == 3
+    with pytest.raises(InputError, match="a trial needs 2 GPU on cuda, and there are 1"):
+        place_of(ResourcesSection(device="cuda", gpus_per_trial=2.0), nodes, is_own=False)
+
+
+def test_what_computes_must_be_said_while_a_cluster_is_empty() -> None:
+    with pytest.raises(InputError, match=r"none that could run a trial is there yet. Say cuda or"):
+        place_of(ResourcesSection(slots=4), [{"CPU": 0}], is_own=False)
 
 
 def test_a_cluster_without_cpus_is_an_input_error() -> None:
     with pytest.raises(InputError, match="a trial needs 2 CPUs, 1 are there"):
-        _place(ResourcesSection(cpus_per_trial=2), {"CPU": 1}, is_own=False)
+        place_of(ResourcesSection(cpus_per_trial=2), [{"CPU": 1}], is_own=False)
 
 
 def archive_of(folder: str, target: Path) -> list[str]:

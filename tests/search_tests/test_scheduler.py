@@ -12,7 +12,7 @@ from search_studies import MakeRun, make_study
 from simulated_workload import value_of
 
 from search.board import Board
-from search.scheduler import rivals, rungs, settle, stop_reason
+from search.scheduler import RungScheduler, rivals, rungs, settle, stop_reason
 from search.trial import Report
 from spaces.parameters import Configuration
 from spaces.sections import SearchSection
@@ -167,3 +167,20 @@ def test_the_best_of_many_random_trials_survives(make_run: MakeRun) -> None:
     trials = read_trials(halved.trials)
     assert trials[int(scores.argmax())].state == "complete"
     assert sum(trial.state == "stopped" for trial in trials) > 15
+
+
+def test_a_freed_process_goes_to_a_trial_for_which_none_is_being_started(make_run: MakeRun) -> None:
+    """The newest; but one that has waited for a minute waits for a node that may never come."""
+    now = [0.0]
+    driver = Driver(make_run(trials=8, order="asynchronous"), slots=3)
+    driver.scheduler = RungScheduler(driver.board, 3, clock=lambda: now[0])
+    driver.fill()
+    first, second, third = driver.running.values()
+    assert driver.scheduler.choose_trial_to_run(None) is None
+    first.status = second.status = "PENDING"
+    now[0] = 59.0
+    assert driver.scheduler.choose_trial_to_run(None) is second
+    third.status = "PENDING"
+    assert driver.scheduler.choose_trial_to_run(None) is third
+    now[0] = 61.0
+    assert driver.scheduler.choose_trial_to_run(None) is first

@@ -1,0 +1,101 @@
+"""Several nodes on this machine that come, go and crash while work runs on them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from search_studies import MakeRun
+from test_run import EVERY, outcome, run_search
+
+from search.place import Place
+from spaces.trial_log import read_trials
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = Path(__file__).parent / "changing_cluster.py"
+TRIALS = 30
+
+Play = Callable[[str, Path], dict[str, Any]]
+
+
+@pytest.fixture
+def play() -> Iterator[Play]:
+    """Plays a scene in a process of its own, with a Ray of its own in a folder of its own."""
+    with tempfile.TemporaryDirectory(prefix="pt-", ignore_cleanup_errors=True) as scratch:
+
+        def scene(name: str, folder: Path) -> dict[str, Any]:
+            done = subprocess.run(
+                [sys.executable, str(SCRIPT), name, str(folder)],
+                env={**os.environ, "RAY_TMPDIR": scratch, "RAY_AUTH_MODE": "disabled"},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=150,
+            )
+            assert done.returncode == 0, done.stderr[-3000:]
+            return dict(json.loads(done.stdout.splitlines()[-1]))
+
+        yield scene
+
+
+def test_a_search_whose_nodes_change_ends_as_if_undisturbed(
+    make_run: MakeRun, two_slots: Place, play: Play
+) -> None:
+    """All slots of nodes that join are used; every number ends once, with its undisturbed score."""
+    undisturbed = make_run("undisturbed", trials=TRIALS)
+    run_search(undisturbed, two_slots)
+    run = make_run("changing", trials=TRIALS)
+    (run.root / "faults.json").write_text(json.dumps([{"lambda": EVERY, "seconds": 0.6}]))
+    played = play("search", run.root)
+    assert played["played"]
+    assert played["seen"] == {
+        "at first": 2,
+        "after a node joined": 4,
+        "after a crash and another node": 4,
+    }
+    trials = read_trials(run.trials)
+    assert outcome(trials) == outcome(read_trials(undisturbed.trials))
+    assert sum(trial.retries for trial in trials) == played["lost"] >= 2
+    ended = [json.loads(line) for line in run.trials.read_text().splitlines()[1:]]
+    numbers = [event["number"] for event in ended if event["event"] == "ended"]
+    assert sorted(numbers) == list(range(TRIALS))
+
+
+def test_a_piece_whose_node_is_lost_takes_the_slot_of_one_that_is_done(
+    tmp_path: Path, play: Play
+) -> None:
+    played = play("slots", tmp_path)
+    assert played["pieces"] == 4
+    assert played["last"] != played["lost"]
+
+
+def test_work_that_lasts_reaches_a_node_that_joins(tmp_path: Path, play: Play) -> None:
+    assert play("growth", tmp_path) == {"nodes": 2, "used": True}
+
+
+def test_a_preflight_says_what_is_wrong_with_which_node(tmp_path: Path, play: Play) -> None:
+    said = play("preflight", tmp_path)
+    assert (said["fit"], said["marks"]) == ("", 0)
+    assert said["too large"] == (
+        "InputError the cluster: no slot of 8 CPUs was free within 0.05 minutes. `ray status` says "
+        "what there is and what is asked for; see resources in the study."
+    )
+    start, _, rest = said["another torch"].partition(": torch must be ")
+    assert start.startswith("RefusedError node ")
+    assert "as on the driver, got 1.0. Start every node from one image" in rest
+    assert ";" not in rest.split(". ")[0]
+    if said["another disk"] is None:
+        pytest.skip("this machine gives no process a disk of its own: no mount namespaces")
+    assert said["another disk"].startswith("InputError node ")
+    assert (
+        f"{tmp_path}/run must be the driver's folder of that name, and another folder is in"
+        in (said["another disk"])
+    )
