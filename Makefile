@@ -12,7 +12,7 @@ FAST := -m "not slow" -n 2 --dist loadfile
 BENCH :=
 
 .PHONY: help install demo test test-all lint audit clean bench bench-overhead bench-growth \
-        bench-bootstrap bench-quality bench-limit bench-paper bench-page
+        bench-bootstrap bench-quality bench-limit bench-paper bench-page faults faults-peers
 .DEFAULT_GOAL := help
 
 help:
@@ -29,6 +29,9 @@ help:
 	@echo "make bench-paper | bench-bootstrap"
 	@echo "                a study of the paper's size; resampling against a plain loop"
 	@echo "make bench-page puts what was measured into docs/speed.md"
+	@echo "make faults    what real machines do to a study, done on purpose (20 minutes)"
+	@echo "make faults-peers"
+	@echo "                the same to a plain Ray Tune script, each cut off after a minute"
 	@echo "make clean     remove caches, and nothing that you computed"
 
 install: $(INSTALLED)
@@ -86,6 +89,12 @@ bench-page: $(INSTALLED)
 
 bench-quality: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search_quality $(BENCH)
+
+faults: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults $(BENCH)
+
+faults-peers: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults.peers $(BENCH)
 
 clean:
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info

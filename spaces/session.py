@@ -46,10 +46,20 @@ def is_driven(run: RunFiles) -> bool:
         return True
 
 
+class LogFile(logging.FileHandler):
+    """run.log; a line that a full disk does not take is lost, and nothing else with it."""
+
+    def __init__(self, path: Path, *, delay: bool = False) -> None:
+        super().__init__(path, delay=delay, encoding="utf-8")
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Stay silent, where the base would print a traceback for each line."""
+
+
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler = LogFile(path)
     root = logging.getLogger()
     level = root.level
     root.addHandler(handler)
