@@ -13,6 +13,7 @@ from search.trial import Report
 from spaces.errors import RefusedError, UserError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles, read_out_of_fold, sha256_of
+from spaces.storage import unwritable
 from spaces.study import Study
 from spaces.trial_log import Epoch, State, TrialLog, TrialRecord, best_epoch, read_trials
 
@@ -179,9 +180,9 @@ class Board:
         elif report.epoch.epoch == len(trial.epochs) + 1:
             with self._recording():
                 self._log.epoch(trial.number, report.epoch, report.host)
-            trial.epochs.append(report.epoch)
-            for observer in self._observers:
-                observer.reported(trial, report.epoch)
+                trial.epochs.append(report.epoch)
+                for observer in self._observers:
+                    observer.reported(trial, report.epoch)
         else:
             self._compare(trial, report.epoch)
         return trial
@@ -209,8 +210,9 @@ class Board:
         )
         self._vacate(trial)
         shutil.rmtree(self.run.checkpoint_folder(trial.number), ignore_errors=True)
-        for observer in self._observers:
-            observer.ended(trial)
+        with self._recording():
+            for observer in self._observers:
+                observer.ended(trial)
 
     def suspect(self, trial: TrialRecord, cause: str) -> None:
         """Remember why the process of a trial is about to be lost."""
@@ -243,9 +245,12 @@ class Board:
 
     @contextmanager
     def _recording(self) -> Iterator[None]:
-        """Keep why the log cannot be written: Tune would put it into an error of its own."""
+        """Keep why the run cannot be written: Tune would put it into an error of its own."""
         try:
             yield
+        except OSError as error:
+            self.obstacle = unwritable(str(self.run.root), error)
+            raise
         except UserError as error:
             self.obstacle = error
             raise

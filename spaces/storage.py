@@ -13,6 +13,7 @@ AWAY_SECONDS = 30.0
 AGAIN_SECONDS = 0.5
 # What a folder of a server that restarts, or is mounted again, answers meanwhile.
 AWAY = frozenset({errno.ENOENT, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE})
 T = TypeVar("T")
 
 
