@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from analysis.choose.select import select
 from benchmarks.faults.driver import StuckError, end_all
 from benchmarks.faults.matrix import FAULTS, QUICK, Begins, Fault
 from benchmarks.faults.oracles import judge, work_lost
@@ -74,6 +75,8 @@ def play(fault: Fault, scene: Scene) -> Row:
     began = time.monotonic()
     try:
         fault.happens(scene)
+        if not fault.whole:
+            select(scene.run)
         scene.broken += judge(scene, fault.ending)
     except StuckError as error:
         scene.broken.append(str(error))
@@ -93,18 +96,19 @@ def play(fault: Fault, scene: Scene) -> Row:
     )
 
 
-def rows(faults: Sequence[Fault], folder: Path, terminal: Console) -> Iterator[Row]:
+def rows(faults: Sequence[Fault], folder: Path, terminal: Console, *, short: bool) -> Iterator[Row]:
     """Play faults one after the other, each in a copy of the stage that it needs."""
-    new = undisturbed(folder, terminal)
+    whole = any(fault.whole for fault in faults)
+    new = undisturbed(folder, terminal, whole=whole, short=short)
     half = None
     for at, fault in enumerate(faults):
         place = folder / f"{at:02}"
         shutil.rmtree(place, ignore_errors=True)
         if fault.begins is Begins.HALF:
             half = half or half_done(folder, new)
-            scene = half.copy(place)
+            scene = half.copy(place, whole=fault.whole)
         else:
-            scene = new.copy(place)
+            scene = new.copy(place, whole=fault.whole)
         yield play(fault, scene)
         if not scene.broken:
             shutil.rmtree(place)
@@ -122,7 +126,7 @@ def main(only: Only = None, quick: Quick = False, keep: Keep = None, out: Out = 
     began = time.monotonic()
     played: list[Row] = []
     with _folder(keep) as folder:
-        for row in rows(chosen, folder, terminal):
+        for row in rows(chosen, folder, terminal, short=quick):
             played.append(row)
             verdict = "held" if not row.broken else "[red]did not hold[/]"
             terminal.print(f"{row.fault}: {verdict} ({row.seconds:.0f} s)")

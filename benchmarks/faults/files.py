@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.faults.driver import StuckError
-from benchmarks.faults.scene import COHORT, NAME, Scene
+from benchmarks.faults.scene import COHORT, Scene
 from spaces import errors
 
 Damage = Callable[[Path], None]
@@ -88,7 +88,7 @@ def ended_logits_flipped(scene: Scene) -> None:
     content = path.read_bytes()
     flip(path)
     scene.finish(scene.start(), errors.REFUSED, "its digest differs")
-    scene.expect(not scene.run.model.exists(), "a model was trained on damaged evidence")
+    scene.expect(not scene.run.report.exists(), "a report was written on damaged evidence")
     path.write_bytes(content)
     scene.go_on()
 
@@ -197,5 +197,4 @@ def export_deleted(scene: Scene) -> None:
     scene.strike()
     scene.go_on()
     scene.run.optuna_journal.unlink()
-    driver = scene.start(command=("search", f"runs/{NAME}"))
-    scene.finish(driver)
+    scene.finish(scene.start())

@@ -27,12 +27,14 @@ class Fault:
         happens: plays it, to the end of the study.
         begins: where.
         ending: how the study must end.
+        whole: whether to the report, or to the last trial.
     """
 
     name: str
     happens: Callable[[Scene], None]
     begins: Begins = Begins.NEW
     ending: Ending = Ending.UNDISTURBED
+    whole: bool = False
 
 
 HALF = Begins.HALF
@@ -42,10 +44,10 @@ FAULTS = (
     Fault("trial's process stopped", processes.trial_stopped),
     Fault("reused process killed", processes.reused_process_killed),
     Fault("trials slow to clean up", processes.slow_to_clean_up),
-    Fault("Ctrl-C", processes.interrupted),
+    Fault("Ctrl-C", processes.interrupted, whole=True),
     Fault("SIGTERM", processes.terminated),
     Fault("driver killed", processes.driver_killed),
-    Fault("driver killed ten times", processes.driver_killed_ten_times),
+    Fault("driver killed ten times", processes.driver_killed_ten_times, whole=True),
     Fault("head of Ray killed", processes.head_killed),
     Fault("node crashes and returns", cluster.node_crashes),
     Fault("two drivers", processes.two_drivers),
@@ -53,7 +55,7 @@ FAULTS = (
     Fault("trials.jsonl: damaged line", files.damaged_line, HALF),
     Fault("logits truncated", files.logits_truncated, HALF),
     Fault("logits, a bit flipped", files.logits_flipped, HALF),
-    Fault("ended logits, a bit flipped", files.ended_logits_flipped, HALF),
+    Fault("ended logits, a bit flipped", files.ended_logits_flipped, HALF, whole=True),
     Fault("checkpoint whole", files.checkpoint_whole, HALF),
     Fault("checkpoint truncated", files.checkpoint_truncated, HALF),
     Fault("checkpoint, a bit flipped", files.checkpoint_flipped, HALF),
@@ -65,7 +67,7 @@ FAULTS = (
     Fault("export deleted", files.export_deleted, HALF),
     Fault("NaN in the first trial", configurations.diverges_at_once, ending=SOME),
     Fault("infinite loss", configurations.infinite_later, ending=SOME),
-    Fault("every trial diverges", configurations.all_diverge, ending=NONE),
+    Fault("every trial diverges", configurations.all_diverge, ending=NONE, whole=True),
     Fault("configuration raises", configurations.always_raises, ending=SOME),
     Fault("configuration hangs", configurations.hangs, ending=SOME),
     Fault("GPU memory full (raised)", configurations.out_of_gpu_memory, ending=SOME),
@@ -75,7 +77,7 @@ FAULTS = (
     Fault("storage gone for 5 s", limits.storage_gone),
     Fault("cohort changed", changes.cohort_changed, HALF),
     Fault("images changed", changes.images_changed, HALF),
-    Fault("study changed", changes.study_changed, HALF),
+    Fault("study changed", changes.study_changed, HALF, whole=True),
     Fault("code changed", changes.code_changed, HALF),
 )
-QUICK = frozenset({"trial's process killed", "two drivers", "logits, a bit flipped"})
+QUICK = frozenset({"trial's process killed", "two drivers", "configuration raises"})

@@ -29,7 +29,6 @@ STATES = {
     "stopped": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
-SAME_FILES = ("best.json", "model/model.safetensors")
 
 
 class Ending(Enum):
@@ -204,7 +203,8 @@ def _same_epochs(scene: Scene) -> Iterator[str]:
 
 
 def _same_files(scene: Scene) -> Iterator[str]:
-    for name in SAME_FILES:
+    names = ("best.json", "model/model.safetensors") if scene.whole else ("best.json",)
+    for name in names:
         path = scene.run.root / name
         if not path.exists() or path.read_bytes() != (scene.reference.root / name).read_bytes():
             yield f"{name} differs"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ import yaml
 from benchmarks.faults.command import UNSAVED
 from benchmarks.faults.driver import Driver, StuckError, processes_of, shared_memory
 from benchmarks.faults.problems import INJECTED, NOTES, Injected
+from benchmarks.phantom_runs import begin_run
 from spaces.run_files import RunFiles
+from spaces.study import read_study
 
 HOME = Path(__file__).resolve().parents[2]
 NAME, STUDY, COHORT = "small", "study.yaml", "cohort"
@@ -61,6 +63,9 @@ class Scene:
         reference: the undisturbed run.
         broken: what did not hold so far.
         kept: the whole lines of trials.jsonl when the fault came; they must stay.
+        whole: whether the command is ``run``, to the report, or ``search``, to the last trial.
+        home: the folder of our packages.
+        unsaved_seconds: as in ``search.run.search``; None for its default.
     """
 
     folder: Path
@@ -68,6 +73,7 @@ class Scene:
     clock: Clock = field(default_factory=Clock)
     broken: list[str] = field(default_factory=list)
     kept: str = ""
+    whole: bool = False
     home: Path = HOME
     unsaved_seconds: float | None = None
     more_environment: dict[str, str] = field(default_factory=dict)
@@ -100,12 +106,13 @@ class Scene:
             **self.more_environment,
         }
 
-    def start(
-        self, *more: str, command: Sequence[str] = ("run", STUDY), module: str = NOTING
-    ) -> Driver:
-        """Start a command in the folder, with more words behind it."""
+    def start(self, *more: str, module: str = NOTING) -> Driver:
+        """Start the command in the folder, with more words behind it."""
+        if not self.whole and not self.run.study.exists():
+            begin_run(read_study(self.folder / STUDY), self.folder, self.run.root)
+        words = ("run", STUDY) if self.whole else ("search", f"runs/{NAME}")
         driver = Driver(
-            [module, *command, *more],
+            [module, *words, *more],
             folder=self.folder,
             environment=self.environment,
             number=len(self.drivers),

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
+from analysis.choose.select import select
 from benchmarks.faults.driver import StuckError
 from benchmarks.faults.scene import COHORT, NAME, NOTING, PATIENCE, PLAIN, STUDY, Scene
 from cohort.drawing.phantom import draw_phantom
@@ -30,11 +31,12 @@ CONTENT = {
     "network": {"backbone": "efficientnet_lite0", "image_size": SIZE},
     "augmentation": {"views": 2},
     "space": {"augmentation_strength": {"choices": [0.0, 1.0]}},
-    "training": {"epochs": 12, "batch_size": 4},
+    "training": {"epochs": 12, "batch_size": 6},
     "search": {"trials": 6, "generation": 2, "grace": 3, "eta": 2},
     "resources": {"device": "cpu", "slots": 2},
-    "evaluation": {"bootstraps": 100, "attention": False},
+    "evaluation": {"bootstraps": 100, "attention": False, "seeds": 1},
 }
+SHORTER = {"training": {"epochs": 6, "batch_size": 6}, "search": {"trials": 4, "generation": 2}}
 EVERY_EPOCH = -1.0
 CHECKPOINTS = 2
 
@@ -53,16 +55,22 @@ class Stage:
     reference: RunFiles
     unsaved_seconds: float | None = None
 
-    def copy(self, folder: Path) -> Scene:
-        """Return a new scene that begins here."""
+    def copy(self, folder: Path, *, whole: bool = False) -> Scene:
+        """Return a new scene that begins here; ``whole`` as in ``Scene``."""
         shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("t", "std*"))
-        scene = Scene(folder, self.reference, unsaved_seconds=self.unsaved_seconds)
+        scene = Scene(folder, self.reference, whole=whole, unsaved_seconds=self.unsaved_seconds)
         scene.keep()
         return scene
 
 
-def undisturbed(folder: Path, terminal: Console) -> Stage:
+def undisturbed(folder: Path, terminal: Console, *, whole: bool, short: bool = False) -> Stage:
     """Run the study as a user does; return a stage with its cohort and filled bank only.
+
+    Args:
+        folder: for this and all scenes.
+        terminal: where the folder of the run is named.
+        whole: to the report, and not just to the last trial.
+        short: fewer trials and epochs.
 
     Raises:
         StuckError: not even that ended well.
@@ -76,12 +84,14 @@ def undisturbed(folder: Path, terminal: Console) -> Stage:
             reference / COHORT, patients=PATIENTS, seed=1, size=SIZE, inputs=["reserve"],
             ceiling=False,
         )  # fmt: skip
-        (reference / STUDY).write_text(yaml.safe_dump(CONTENT, sort_keys=False), encoding="utf-8")
-        driver = Scene(reference, run).start(module=PLAIN)
+        content = CONTENT | (SHORTER if short else {})
+        (reference / STUDY).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        driver = Scene(reference, run, whole=whole).start(module=PLAIN)
         driver.wait(PATIENCE)
         complaints = driver.complaints(errors.DONE, "")
         if complaints:
             raise StuckError(f"the undisturbed run: {'; '.join(complaints)}")
+        select(run)
         shutil.copytree(reference, stage, ignore=shutil.ignore_patterns("t", "std*", "runs"))
     terminal.print(f"Undisturbed: {run.root}", soft_wrap=True, highlight=False)
     return Stage(stage, run)

@@ -133,6 +133,7 @@ DAMAGES = {
     "model/model.safetensors differs": flipped("model/model.safetensors"),
     "0.parquet is not what the log says": flipped("oof/0.parquet"),
     "was chosen": chose_another,
+    "best.json differs": flipped("best.json"),
     "61 s of one trial were computed again": computed_again,
     "1 processes left (sleep)": process_left,
     "scratch left": scratch_left,
@@ -151,8 +152,11 @@ def test_every_oracle_can_fail(
 ) -> None:
     monkeypatch.setattr("benchmarks.faults.oracles.LEAVING_SECONDS", 0.0)
     reference = played[0] / "reference"
+    model = reference / "runs" / NAME / "model" / "model.safetensors"
+    model.parent.mkdir(exist_ok=True)
+    model.write_bytes(b"a quick matrix trains none")
     shutil.copytree(reference / "runs", tmp_path / "runs")
-    scene = Scene(tmp_path, RunFiles(reference / "runs" / NAME))
+    scene = Scene(tmp_path, RunFiles(reference / "runs" / NAME), whole=True)
     scene.keep()
     assert judge(scene, Ending.UNDISTURBED) == []
     assert work_lost(scene) == 0.0
