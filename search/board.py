@@ -96,6 +96,9 @@ class Board:
         self._causes: dict[int, str] = {}
         self.obstacle: UserError | None = None
         self._waiting = [trial for trial in self.trials if trial.state is None]
+        for trial in self.trials:
+            if trial.state is not None:  # its driver may have died before it could delete them
+                self._delete_checkpoints(trial)
         for trial in self._waiting:
             trial.oof_sha256 = self._digest(trial)
 
@@ -209,7 +212,7 @@ class Board:
             reason,
         )
         self._vacate(trial)
-        shutil.rmtree(self.run.checkpoint_folder(trial.number), ignore_errors=True)
+        self._delete_checkpoints(trial)
         with self._recording():
             for observer in self._observers:
                 observer.ended(trial)
@@ -254,6 +257,9 @@ class Board:
         except UserError as error:
             self.obstacle = error
             raise
+
+    def _delete_checkpoints(self, trial: TrialRecord) -> None:
+        shutil.rmtree(self.run.checkpoint_folder(trial.number), ignore_errors=True)
 
     def _vacate(self, trial: TrialRecord) -> None:
         self._seats = {key: seat for key, seat in self._seats.items() if seat.trial is not trial}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks.faults.driver import Driver
 from benchmarks.faults.problems import IMPOSSIBLE, MEMORY, Injected
 from benchmarks.faults.scene import Scene
 from spaces import errors
@@ -41,16 +42,22 @@ def hangs(scene: Scene) -> None:
 
 def _one_fails(scene: Scene, reason: str, fault: Injected) -> None:
     scene.inject(fault)
-    driver = scene.start()
-    scene.strike()
+    driver = _started(scene)
     scene.finish(driver, errors.SOME_TRIALS_FAILED)
     reasons = [event["reason"] for event in scene.events("ended") if event["state"] == "failed"]
     scene.expect(len(reasons) == 1 and reasons[0].startswith(reason), f"failed: {reasons}")
 
 
+def _started(scene: Scene) -> Driver:
+    """Start, and strike when trials are asked: their processes may take seconds to start."""
+    driver = scene.start()
+    scene.until(lambda: scene.events("asked"), driver, "trial that is asked")
+    scene.strike()
+    return driver
+
+
 def all_diverge(scene: Scene) -> None:
     """Every configuration diverges, for real: the study's learning rate is 1e30."""
     scene.change_study(space__learning_rate=1e30)
-    driver = scene.start()
-    scene.strike()
+    driver = _started(scene)
     scene.finish(driver, errors.NO_COMPLETE_TRIAL, "is complete")
