@@ -130,6 +130,8 @@ def main(only: Only = None, quick: Quick = False, keep: Keep = None, out: Out = 
             played.append(row)
             verdict = "held" if not row.broken else "[red]did not hold[/]"
             terminal.print(f"{row.fault}: {verdict} ({row.seconds:.0f} s)")
+            for broken in row.broken:
+                terminal.print(f"  {broken}", markup=False)
     _show(played, terminal)
     content = {"rows": [row.as_dict() for row in played], "seconds": time.monotonic() - began}
     partly = quick or len(chosen) < len(FAULTS)
@@ -146,10 +148,6 @@ def _show(played: Sequence[Row], terminal: Console) -> None:
         words = ("-" if figure is None else f"{figure:.1f}" for figure in figures)
         shown.add_row(row.fault, *words, "held" if not row.broken else "[red]did not[/]")
     terminal.print(shown)
-    for row in played:
-        for broken in row.broken:
-            terminal.print(f"[red]{row.fault}[/]: ", end="")
-            terminal.print(broken, markup=False)
 
 
 @contextmanager
