@@ -114,7 +114,7 @@ def main() -> None:
                 "loss": repr((one.metrics or {}).get("loss")),
                 "error": str(one.error).strip().split("\n")[-1] if one.error else "",
             }
-            for one in results
+            for one in (results[at] for at in range(len(results)))
         ],
         "optuna": [trial.state.name for trial in study.trials] if study else None,
     }
