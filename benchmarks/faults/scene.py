@@ -196,12 +196,12 @@ class Scene:
                 self.clock.recovered = time.monotonic()
             self._after += 1
 
-    def finish(self, driver: Driver, code: int = 0, says: str = "") -> None:
-        """Follow a command to its end, which must be the documented one."""
+    def finish(self, driver: Driver, code: int = 0, says: str = "", *, apart: str = "") -> None:
+        """Follow a command to its end, which must be the documented one; see ``complaints``."""
         driver.wait(PATIENCE, self.look)
         if code != 0:
             self.noticed()
-        self.broken += driver.complaints(code, says)
+        self.broken += driver.complaints(code, says, apart=apart)
 
     def go_on(self, code: int = 0, says: str = "", *more: str) -> Driver:
         """Start the same command again and follow it to its end."""
