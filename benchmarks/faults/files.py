@@ -10,6 +10,8 @@ from pathlib import Path
 from benchmarks.faults.driver import StuckError
 from benchmarks.faults.scene import COHORT, Scene
 from spaces import errors
+from spaces.errors import RefusedError
+from spaces.run_files import read_out_of_fold
 
 Damage = Callable[[Path], None]
 TORN = b'{"event": "epoch", "number": 0, "epo'
@@ -77,8 +79,20 @@ def logits_truncated(scene: Scene) -> None:
 
 
 def logits_flipped(scene: Scene) -> None:
-    """The same, one bit."""
-    _damage_and_go_on(scene, scene.run.out_of_fold_of(unfinished(scene)[0]), flip)
+    """The same, one bit, and one that matters: a bit of the file's statistics does not."""
+
+    def flip_one_that_matters(path: Path) -> None:
+        whole = path.read_bytes()
+        for at in range(len(whole) // 2, len(whole)):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            try:
+                read_out_of_fold(path)
+            except RefusedError:
+                return
+        raise StuckError("no bit of the logits matters")
+
+    path = scene.run.out_of_fold_of(unfinished(scene)[0])
+    _damage_and_go_on(scene, path, flip_one_that_matters)
 
 
 def ended_logits_flipped(scene: Scene) -> None:
