@@ -43,7 +43,7 @@ def _cluster(scene: Scene) -> Iterator[Nodes]:
         env=scene.environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=(scene.folder / "stderr_nodes").open("w"),
         text=True,
     )
     try:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
@@ -17,7 +16,7 @@ SLOTS = 2
 
 def main() -> None:
     """Serve until stdin ends."""
-    head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": os.environ["TMPDIR"]}
+    head = {"num_cpus": 0, "include_dashboard": False}  # its folder: ``ray`` in $TMPDIR
     cluster: Any = Cluster(initialize_head=True, head_node_args=head)
     node = cluster.add_node(num_cpus=SLOTS)
     cluster.wait_for_nodes()
