@@ -12,7 +12,8 @@ FAST := -m "not slow" -n 2 --dist loadfile
 BENCH :=
 
 .PHONY: help install demo test test-all lint audit clean bench bench-overhead bench-growth \
-        bench-bootstrap bench-quality bench-limit bench-paper bench-scale bench-page
+        bench-bootstrap bench-quality bench-limit bench-paper bench-scale bench-page \
+        faults faults-peers
 .DEFAULT_GOAL := help
 
 help:
@@ -30,7 +31,10 @@ help:
 	@echo "                a study of the paper's size; resampling against a plain loop"
 	@echo "make bench-scale"
 	@echo "                1,000 short trials on 64 slots; what grows outside the networks"
-	@echo "make bench-page puts what was measured into docs/speed.md and docs/scale.md"
+	@echo "make bench-page puts what was measured into docs/ and README.md"
+	@echo "make faults    what real machines do to a study, done on purpose (20 minutes)"
+	@echo "make faults-peers"
+	@echo "                the same to a plain Ray Tune script, each cut off after a minute"
 	@echo "make clean     remove caches, and nothing that you computed"
 
 install: $(INSTALLED)
@@ -93,6 +97,12 @@ bench-page: $(INSTALLED)
 
 bench-quality: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search_quality $(BENCH)
+
+faults: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults $(BENCH)
+
+faults-peers: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults.peers $(BENCH)
 
 clean:
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info

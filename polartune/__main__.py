@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
+import threading
 import traceback
 from types import FrameType, TracebackType
 from typing import NoReturn
@@ -20,6 +22,7 @@ def main() -> None:
     from spaces.environment import check_packages
 
     sys.excepthook = _explain_on_one_line
+    threading.excepthook = _log
     signal.signal(signal.SIGTERM, _terminate)
     try:
         check_packages()
@@ -35,6 +38,13 @@ def main() -> None:
 
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(errors.TERMINATED)
+
+
+def _log(failed: threading.ExceptHookArgs) -> None:
+    """Log what a library's thread raised; whoever waits for the thread is told, too."""
+    if failed.exc_value is not None:
+        error = (failed.exc_type, failed.exc_value, failed.exc_traceback)
+        logging.getLogger("polartune").error("in a thread", exc_info=error)
 
 
 def _explain_on_one_line(

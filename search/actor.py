@@ -13,7 +13,16 @@ from ray.tune import Trainable
 
 from search.heartbeat import Heartbeat
 from search.preflight import refuse_other_versions, versions
-from search.trial import UNSAVED_SECONDS, Assignment, Problem, Report, Trial, failure, unopened
+from search.trial import (
+    UNSAVED_SECONDS,
+    Assignment,
+    Problem,
+    Report,
+    Trial,
+    failure,
+    unopened,
+    unwritten,
+)
 from spaces.errors import UserError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles
@@ -114,6 +123,8 @@ class TrialActor(Trainable):
             return self._trial.advance()
         except UserError as error:  # the study's fault, not this configuration's
             return Report(number, socket.gethostname(), obstacle=error)
+        except OSError as error:  # nor is the machine's
+            return unwritten(number, error)
         except Exception as error:  # noqa: BLE001  the trial's border: a bad configuration is a result
             return failure(number, error)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from search.trial import Report
 from spaces.errors import RefusedError, UserError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles, read_out_of_fold, sha256_of
+from spaces.storage import unwritable
 from spaces.study import Study
 from spaces.trial_log import Epoch, State, TrialLog, TrialRecord, best_epoch, read_trials
 
@@ -68,7 +70,7 @@ class Board:
     Attributes:
         trials: every asked trial, by number.
         total: how many will be asked; one if the study fixes every parameter.
-        obstacle: what keeps every trial from starting, and so ended the search; None if nothing.
+        obstacle: what keeps every trial from going on, and so ended the search; None if nothing.
     """
 
     def __init__(
@@ -94,6 +96,9 @@ class Board:
         self._causes: dict[int, str] = {}
         self.obstacle: UserError | None = None
         self._waiting = [trial for trial in self.trials if trial.state is None]
+        for trial in self.trials:
+            if trial.state is not None:  # its driver may have died before it could delete them
+                self._delete_checkpoints(trial)
         for trial in self._waiting:
             trial.oof_sha256 = self._digest(trial)
 
@@ -133,7 +138,8 @@ class Board:
     def ask(self, configuration: Configuration, source: str) -> TrialRecord:
         """Log a proposed configuration under the next number; it then waits for a slot."""
         trial = TrialRecord(len(self.trials), configuration, source)
-        self._log.asked(trial.number, configuration, source)
+        with self._recording():
+            self._log.asked(trial.number, configuration, source)
         self.trials.append(trial)
         self._waiting.append(trial)
         return trial
@@ -160,7 +166,7 @@ class Board:
         trial = seat.trial
         seat.reports += 1
         if report.obstacle is not None:
-            _log.warning("trial %d cannot start\n%s", trial.number, report.traceback)
+            _log.warning("trial %d cannot go on\n%s", trial.number, report.traceback)
             self.obstacle = report.obstacle
             return None
         trial.host = report.host
@@ -169,10 +175,11 @@ class Board:
             _log.warning("trial %d: %s\n%s", trial.number, report.failed, report.traceback)
             self.end(trial, "failed", report.failed)
         elif report.epoch.epoch == len(trial.epochs) + 1:
-            self._log.epoch(trial.number, report.epoch, report.host)
-            trial.epochs.append(report.epoch)
-            for observer in self._observers:
-                observer.reported(trial, report.epoch)
+            with self._recording():
+                self._log.epoch(trial.number, report.epoch, report.host)
+                trial.epochs.append(report.epoch)
+                for observer in self._observers:
+                    observer.reported(trial, report.epoch)
         else:
             self._compare(trial, report.epoch)
         return trial
@@ -187,7 +194,8 @@ class Board:
             trial.score = trial.epochs[-1].score
             means = [epoch.mean_auc for epoch in trial.epochs]
             trial.best_epoch = best_epoch(means, self.study.training.epochs)
-        self._log.ended(trial)
+        with self._recording():
+            self._log.ended(trial)
         score = "no score" if trial.score is None else f"score {trial.score:.4f}"
         _log.info(
             "trial %d: %s after epoch %d, %s (%s)",
@@ -198,9 +206,10 @@ class Board:
             reason,
         )
         self._vacate(trial)
-        shutil.rmtree(self.run.checkpoint_folder(trial.number), ignore_errors=True)
-        for observer in self._observers:
-            observer.ended(trial)
+        self._delete_checkpoints(trial)
+        with self._recording():
+            for observer in self._observers:
+                observer.ended(trial)
 
     def suspect(self, trial: TrialRecord, cause: str) -> None:
         """Remember why the process of a trial is about to be lost."""
@@ -222,13 +231,29 @@ class Board:
             cause = self._causes.pop(trial.number, "lost: its process or node died")
             if trial.retries < self.study.search.retries:
                 trial.retries += 1
-                self._log.lost(trial.number, cause)
+                with self._recording():
+                    self._log.lost(trial.number, cause)
                 _log.warning("trial %d: %s; it starts again", trial.number, cause)
                 self._waiting.append(trial)
                 self._waiting.sort(key=lambda waiting: waiting.number)
             else:
                 starts = trial.retries + 1
                 self.end(trial, "failed", f"{cause}, {starts} of {starts}")
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        """Keep why the run cannot be written: Tune would put it into an error of its own."""
+        try:
+            yield
+        except OSError as error:
+            self.obstacle = unwritable(str(self.run.root), error)
+            raise
+        except UserError as error:
+            self.obstacle = error
+            raise
+
+    def _delete_checkpoints(self, trial: TrialRecord) -> None:
+        shutil.rmtree(self.run.checkpoint_folder(trial.number), ignore_errors=True)
 
     def _vacate(self, trial: TrialRecord) -> None:
         self._seats = {key: seat for key, seat in self._seats.items() if seat.trial is not trial}

@@ -32,6 +32,7 @@ class Heartbeat:
 
     def __init__(self, run: RunFiles, number: int, *, every: float = EVERY_SECONDS) -> None:
         self._path = run.heartbeat_of(number)
+        self._root = run.root
         self._every = every
         self._beats = 0
         self._written = -every
@@ -45,7 +46,8 @@ class Heartbeat:
         self._written = now
         # A sign that cannot be written must not end the trial that it speaks for.
         with contextlib.suppress(OSError):
-            write_text(self._path, str(self._beats))
+            if self._root.is_dir():  # else it would be made where the storage is away
+                write_text(self._path, str(self._beats))
 
 
 def beat_seconds(stalled_after: float) -> float:

@@ -32,6 +32,7 @@ from search.tensorboard import Curves
 from search.trial import UNSAVED_SECONDS
 from spaces.errors import TERMINATED, RefusedError
 from spaces.run_files import RunFiles, replacing
+from spaces.session import LogFile
 from spaces.study import read_study
 from spaces.trial_log import read_trials
 
@@ -80,7 +81,8 @@ def search(
         SystemExit: SIGTERM arrived; likewise.
         RefusedError: trials.jsonl is damaged, or was written by other code or on another kind of
             device.
-        UserError: no trial can start: what opening the study in a slot raised.
+        UserError: no trial can start or go on: what opening the study in a slot raised, or that
+            the run cannot be written.
     """
     study = read_study(run.study)
     _refuse_other_device(run, place.device)
@@ -173,7 +175,11 @@ def _tune(
         ),
     )
     with _environment(TUNE_ENVIRONMENT), _terminated() as terminated:
-        tuner.fit()
+        try:
+            tuner.fit()
+        except Exception:
+            if board.obstacle is None:
+                raise
     if board.obstacle is not None:
         raise board.obstacle
     if not board.is_over:
@@ -235,8 +241,7 @@ def _outcome(board: Board) -> SearchOutcome:
 @contextmanager
 def _logged(path: Path) -> Iterator[None]:
     """Send what we and Ray say to run.log, and nothing of Ray to the terminal."""
-    handler = logging.FileHandler(path, delay=True, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler = LogFile(path, delay=True)
     loggers = [logging.getLogger(name) for name in ("search", "ray")]
     before = [(logger.propagate, logger.handlers[:]) for logger in loggers]
     for logger in loggers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event
@@ -75,7 +76,8 @@ class Curves:
     def close(self) -> None:
         """Close all files."""
         for writer in (self._study, *self._writers.values()):
-            writer.close()
+            with suppress(OSError):  # it would hide why nothing more can be written
+                writer.close()
 
     def _writer(self, number: int) -> EventFileWriter:
         if number not in self._writers:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import socket
 import time
 import traceback
@@ -24,6 +26,7 @@ from spaces.run_files import (
     write_json,
     write_out_of_fold,
 )
+from spaces.storage import outlasting, unwritable
 from spaces.trial_log import Epoch, scores
 
 UNSAVED_SECONDS = 60.0
@@ -143,6 +146,12 @@ def unopened(number: int, error: Exception) -> Report:
     return replace(found, failed="", obstacle=obstacle)
 
 
+def unwritten(number: int, error: OSError) -> Report:
+    """Return the report of a slot whose storage fails, whatever the trial."""
+    found = failure(number, error)
+    return replace(found, failed="", obstacle=unwritable(f"run directory, on {found.host}", error))
+
+
 class Trial:
     """A configuration in training; each ``advance`` is one epoch of all folds.
 
@@ -199,11 +208,16 @@ class Trial:
             return Report(number, host, oof_sha256=self._oof_sha256, failed=reason)
         self._logits.append(report.logits)
         path = self._run.out_of_fold_of(number)
-        self._oof_sha256 = write_out_of_fold(path, np.stack(self._logits), self._folds)
+        self._oof_sha256 = outlasting(lambda: self._write(path))
         self._unsaved += time.monotonic() - began
         if self._unsaved > self._unsaved_seconds and report.epoch < self._epochs:
             self._save(report.epoch)
         return Report(number, host, epoch=self._measured(report), oof_sha256=self._oof_sha256)
+
+    def _write(self, path: Path) -> str:
+        if not self._run.root.is_dir():  # writing would make it, beside the storage that is away
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return write_out_of_fold(path, np.stack(self._logits), self._folds)
 
     def close(self) -> None:
         """Free the memory of the folds."""

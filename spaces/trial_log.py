@@ -16,6 +16,7 @@ from spaces.environment import describe_computing
 from spaces.errors import RefusedError
 from spaces.parameters import Configuration
 from spaces.run_files import check_format
+from spaces.storage import outlasting, unwritable
 from spaces.trial_events import Asked, Ended, EpochEnded, Event, Lost, read_event
 
 # Characters: a version is shown, a digest is not; and so much of what is wrong with a line.
@@ -131,6 +132,7 @@ class TrialLog:
 
     Raises:
         RefusedError: other code, or another version of a library, began the log.
+        InputError: the file cannot be written; whoever appends may meet that, too.
     """
 
     def __init__(self, path: Path) -> None:
@@ -139,6 +141,7 @@ class TrialLog:
             self._cut_torn_line()
         if not path.exists() or not path.stat().st_size:
             path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
             self._append({"format": "polartune/trials/1", "computed_by": describe_computing()})
         refuse_other_code(path)
 
@@ -202,11 +205,23 @@ class TrialLog:
                 file.truncate(whole)
 
     def _append(self, event: Mapping[str, Any]) -> None:
-        line = json.dumps(event, allow_nan=False) + "\n"
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        line = (json.dumps(event, allow_nan=False) + "\n").encode()
+        try:
+            outlasting(lambda: self._write(line))
+        except OSError as error:
+            raise unwritable(str(self.path), error) from None
+
+    def _write(self, line: bytes) -> None:
+        # Not "ab", which would make the file: while the storage is away, a second log would begin.
+        with self.path.open("r+b", buffering=0) as file:
+            whole, written = file.seek(0, os.SEEK_END), 0
+            try:
+                while written < len(line):
+                    written += file.write(line[written:])
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(whole)  # else the next line would follow half a one
+                raise
 
 
 def refuse_other_code(path: Path) -> None:

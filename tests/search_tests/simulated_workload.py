@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -76,6 +77,8 @@ class CrossValidation:
         if self.faults.get("raise"):
             message = "this configuration is impossible"
             raise RuntimeError(message)
+        if self.faults.get("full"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if self.faults.get("hang"):
             time.sleep(3600)
         while self.faults.get("dawdle"):  # batches without end: alive, and never done

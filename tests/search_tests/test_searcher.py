@@ -267,3 +267,21 @@ def test_a_snapshot_of_tune_costs_nothing(make_run: MakeRun) -> None:
     assert isinstance(cloudpickle.loads(cloudpickle.dumps(driver.board)), str)
     assert read_study(driver.board.run.study).search.trials == 8
     assert math.isfinite(driver.board.best().score)
+
+
+def test_checkpoints_of_trials_that_ended_before_the_driver_died_are_deleted(
+    make_run: MakeRun,
+) -> None:
+    """It died between the line of the log and the deletion."""
+    run = make_run(trials=4, generation=4)
+    driver = Driver(run, slots=2)
+    driver.run(events=7)
+    ended = [trial.number for trial in driver.board.trials if trial.state]
+    others = [trial.number for trial in driver.board.trials if not trial.state]
+    assert ended
+    assert others
+    for number in ended + others:
+        run.checkpoint_folder(number).mkdir(parents=True)
+    Driver(run)
+    assert not any(run.checkpoint_folder(number).exists() for number in ended)
+    assert all(run.checkpoint_folder(number).exists() for number in others)

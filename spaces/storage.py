@@ -1,0 +1,54 @@
+"""Storage that goes away and comes back, and storage that takes no more."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from spaces.errors import InputError
+
+AWAY_SECONDS = 30.0
+AGAIN_SECONDS = 0.5
+# What a folder of a server that restarts, or is mounted again, answers meanwhile.
+AWAY = frozenset({errno.ENOENT, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE})
+T = TypeVar("T")
+
+
+def outlasting(
+    work: Callable[[], T],
+    *,
+    seconds: float = AWAY_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> T:
+    """Return ``work()``, tried again while the storage that it needs is away.
+
+    A search of hours must not end because a server restarts. A full disk, or a missing right, is
+    not waited for.
+
+    Args:
+        work: safe to be tried again.
+        seconds: for how long.
+        clock: seconds that pass.
+        sleep: waits.
+
+    Raises:
+        OSError: it is still away, or it is something else.
+    """
+    end = clock() + seconds
+    while True:
+        try:
+            return work()
+        except OSError as error:
+            if error.errno not in AWAY or clock() >= end:
+                raise
+        sleep(AGAIN_SECONDS)
+
+
+def unwritable(where: str, error: OSError) -> InputError:
+    """Return what a user reads when ``where`` takes no more; an error's file name stays unsaid."""
+    problem = f"cannot be written ({error.strerror or type(error).__name__})"
+    return InputError(where, problem, "Mend the storage, and the same command goes on")
