@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from polartune import data_commands, model_commands
+from polartune import data_commands, many_commands, model_commands
+from polartune.many_commands import Address, StudyFile
 from polartune.steps import continued, resumed, retrain, run, search
 from spaces import errors
 from spaces.errors import InputError, RefusedError
@@ -53,12 +54,7 @@ app.add_typer(data_commands.banks, name="bank", rich_help_panel="Look")
 
 ASK, RUN, STEPS, LOOK = "Prepare", "Run", "Single steps of a run", "Look"
 USE, COHORTS = "Use a model", "Cohorts"
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (YAML).")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory: runs/NAME.")]
-Address = Annotated[
-    str | None,
-    typer.Option(help="A running Ray cluster: auto or HOST:PORT. Default: an own, local Ray."),
-]
 
 
 @app.command("init", rich_help_panel=ASK)
@@ -143,46 +139,8 @@ def run_command(
         raise typer.Exit(errors.SOME_TRIALS_FAILED)
 
 
-@app.command("campaign", rich_help_panel=RUN)
-def campaign_command(
-    file: Annotated[Path, typer.Argument(metavar="CAMPAIGN", help="A campaign file (YAML).")],
-    out: Annotated[Path, typer.Option(help="Folder of run directories.")] = Path("runs"),
-    address: Address = None,
-) -> None:
-    """Do everything for many targets and inputs: one split, one look at the test set.
-
-    Running the same campaign again continues an interrupted one.
-    """
-    from analysis.show.campaign import show_campaign
-    from polartune.campaign import run_campaign
-
-    console = Console()
-    plan = run_campaign(file, out=out, address=address, console=console)
-    if show_campaign(plan, console):
-        raise typer.Exit(errors.SOME_TRIALS_FAILED)
-
-
-@app.command("nested", rich_help_panel=RUN)
-def nested_command(
-    study: StudyFile,
-    out: Annotated[Path, typer.Option(help="Folder of run directories.")] = Path("runs"),
-    address: Address = None,
-) -> None:
-    """Run the whole search inside each outer fold: a prediction for every patient.
-
-    Costs as much as five studies. Running it again continues an interrupted one.
-    """
-    from analysis.judge.nested import KIND, RESULT
-    from analysis.report.nested import PAGE, nested_answer
-    from polartune.nested import run_nested
-    from spaces.run_files import read_json
-
-    console = Console()
-    root = run_nested(study, out=out, address=address, console=console)
-    console.print()
-    console.print(nested_answer(read_json(root / RESULT, KIND)), highlight=False)
-    console.print()
-    console.print(f"{'report':<12} {root / PAGE}", soft_wrap=True, highlight=False)
+app.command("campaign", rich_help_panel=RUN)(many_commands.campaign_command)
+app.command("nested", rich_help_panel=RUN)(many_commands.nested_command)
 
 
 @app.command("search", rich_help_panel=STEPS)
