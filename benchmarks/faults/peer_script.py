@@ -25,6 +25,7 @@ TRIALS, EPOCHS, SLOTS = 6, 12, 2
 PAUSE_SECONDS, SLOW_SECONDS = 0.2, 5.0
 NAME, RESULT, NOTES, INJECTED = "peer", "result.json", "computed.jsonl", "injected.json"
 ROWS, COLUMNS = 200, 17
+STATE = "state.json"
 CHANGED = "PEER_CHANGED"
 
 
@@ -48,8 +49,8 @@ def train(config: dict[str, Any]) -> None:
     checkpoint = tune.get_checkpoint()
     if checkpoint:
         with checkpoint.as_directory() as directory:
-            saved = np.load(Path(directory) / "state.npz")
-            weights, epoch = saved["weights"], int(saved["epoch"])
+            saved = json.loads((Path(directory) / STATE).read_text(encoding="utf-8"))
+            weights, epoch = np.array(saved["weights"]), int(saved["epoch"])
     try:
         while epoch < EPOCHS:
             began = time.monotonic()
@@ -69,7 +70,8 @@ def train(config: dict[str, Any]) -> None:
             with (folder / NOTES).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line | {"seconds": time.monotonic() - began}) + "\n")
             with tempfile.TemporaryDirectory() as directory:
-                np.savez(Path(directory) / "state.npz", weights=weights, epoch=epoch)
+                state = {"weights": weights.tolist(), "epoch": epoch}
+                (Path(directory) / STATE).write_text(json.dumps(state), encoding="utf-8")
                 tune.report(
                     {"loss": loss, "epoch": epoch},
                     checkpoint=tune.Checkpoint.from_directory(directory),

@@ -159,6 +159,7 @@ def test_a_run_of_an_earlier_version_is_shown_without_the_table(fresh: Run) -> N
 
 
 @pytest.mark.usefixtures("no_figures")
+@pytest.mark.slow
 def test_the_caption_says_that_a_random_split_differs_by_chance(fresh: Run) -> None:
     assert "within each class of impaired, which evens that row out: all other" in write(fresh)
     fresh.edit_study("folds: 5, stratify: true", "folds: 5")

@@ -253,6 +253,7 @@ def test_the_sentence_speaks_of_no_other_confidence_and_of_no_undefined_auc() ->
     assert undefined.startswith("No simulation")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_goes_on_and_ends_as_if_it_had_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

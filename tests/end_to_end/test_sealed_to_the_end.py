@@ -110,6 +110,7 @@ def test_the_noise_reaches_every_value_of_test_patients_and_no_other(both):
     assert (np.array(digests[0]) != np.array(digests[1])).tolist() == tested.tolist()
 
 
+@pytest.mark.slow
 def test_noise_in_the_test_set_changes_nothing_that_is_decided(both):
     original, changed = both
     found = finish(original)

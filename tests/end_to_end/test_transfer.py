@@ -84,6 +84,7 @@ def test_the_development_set_model_starts_from_the_development_set_model(first_s
     assert_continues(training.head, state, seed=problem.study.seed, fold=5)
 
 
+@pytest.mark.slow
 def test_a_second_step_runs_to_its_end_and_names_the_first(first_step, second_step):
     run = second_step()
     search_in_process(run)

@@ -133,6 +133,7 @@ def test_a_finished_search_changes_nothing(
     assert again.asked == 8
 
 
+@pytest.mark.slow
 def test_nothing_but_our_lines_reaches_the_terminal(
     make_run: MakeRun, two_slots: Place, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -285,6 +286,7 @@ def test_what_keeps_every_trial_from_starting_ends_the_search_not_the_trials(
     assert run_search(run, two_slots, 2).complete == 4
 
 
+@pytest.mark.slow
 def test_retries_go_on_counting_after_the_driver_was_restarted(
     make_run: MakeRun, two_slots: Place
 ) -> None:

@@ -54,6 +54,7 @@ def test_exactly_the_logged_epochs_were_trained(searched: RunFiles) -> None:
     assert trained.total() == TRIALS * EPOCHS - saved < TRIALS * EPOCHS
 
 
+@pytest.mark.slow
 def test_a_resumed_search_trains_only_what_had_not_ended(
     searched: RunFiles, two_slots: Place, tmp_path: Path
 ) -> None:

@@ -145,6 +145,7 @@ def test_a_process_opens_each_bank_file_once(make_run, work, monkeypatch):
     assert work["opened"] == len(STRENGTHS) * DEVELOPMENT // 16
 
 
+@pytest.mark.slow
 def test_without_a_bank_each_image_is_decoded_once_in_a_process(make_run, work):
     run = make_run("off", **{"bank.mode": "off"})
     train(run, epochs=2)

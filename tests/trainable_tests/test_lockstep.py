@@ -226,12 +226,14 @@ def test_stacked_maps_train(make_run, stack):
     assert report.finite
 
 
+@pytest.mark.slow
 def test_everything_can_train(make_run):
     problem = opened(make_run(**{"network.trainable_layers": "all"}))
     assert problem.bank is None
     assert curve(problem, epochs=1)[0].finite
 
 
+@pytest.mark.slow
 def test_in_bf16_the_bank_moves_no_fold_auc_by_more_than_a_hundredth(make_run):
     on = curve(opened(make_run("on", **{"network.precision": "bf16"})))
     open_problem.cache_clear()
@@ -240,6 +242,7 @@ def test_in_bf16_the_bank_moves_no_fold_auc_by_more_than_a_hundredth(make_run):
         np.testing.assert_allclose(a.auc, b.auc, atol=0.01)
 
 
+@pytest.mark.slow
 def test_a_random_trunk_is_calibrated_on_phantoms_once(make_run, monkeypatch):
     random = {"network.backbone": "resnet18", "network.weights": "random"}
     report = curve(opened(make_run("first", **random)), epochs=1)[0]
@@ -249,6 +252,7 @@ def test_a_random_trunk_is_calibrated_on_phantoms_once(make_run, monkeypatch):
     assert same(report, again)
 
 
+@pytest.mark.slow
 def test_a_random_trunk_serves_one_map_and_two(make_run):
     random = {"network.backbone": "resnet18", "network.weights": "random"}
     curve(opened(make_run("one", **random, **{"cohort.inputs": ["rest"]})), epochs=1)
