@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cohort.drawing.phantom import draw_phantom
 from cohort.segments import segment_columns
 
 HOME = Path(__file__).parents[2]
@@ -97,7 +98,8 @@ def execute(words: list[str], folder: Path) -> str:
 
 def test_the_walk_goes_from_a_table_to_a_comparison() -> None:
     names = [words[0] for words in COMMANDS]
-    assert names == ["init", "check", "run", "status", "run", "compare", "predict"]
+    walk = ["init", "check", "run", "status", "run", "compare", "predict", "evaluate", "report"]
+    assert names == walk
 
 
 @pytest.mark.slow
@@ -109,10 +111,19 @@ def test_the_commands_of_the_walk_work(phantom: Path, tmp_path: Path) -> None:
         if words == ["run", "cohorts/mine/rest.yaml"]:
             ask_again(tmp_path / "runs")
             continue
+        if words[0] == "evaluate":
+            draw_phantom(
+                tmp_path / "cohorts" / "other",
+                patients=30,
+                seed=9,
+                size=32,
+                inputs=["reserve"],
+                ceiling=False,
+            )
         shown.append(execute(words, tmp_path))
         if words[0] == "init":
             decide(mine)
-    drafted, checked, ran, status, compared, predicted = shown
+    drafted, checked, ran, status, compared, predicted, elsewhere, _ = shown
     assert "polartune check cohorts/mine/study.yaml" in drafted
     assert "an AUC of 0.8 on the test set would be known to about" in checked
     assert "warning" not in checked
@@ -120,4 +131,5 @@ def test_the_commands_of_the_walk_work(phantom: Path, tmp_path: Path) -> None:
     assert "report done runs/mine/report.html" in status
     assert "paired bootstrap, n = 40" in compared
     assert "Wrote predictions.csv: 60 patients." in predicted
-    assert (tmp_path / "runs" / "mine" / "report.html").is_file()
+    assert "30 patients" in elsewhere
+    assert "External validation" in (tmp_path / "runs" / "mine" / "report.html").read_text()

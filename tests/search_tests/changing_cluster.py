@@ -83,6 +83,7 @@ def search_scene(folder: Path) -> dict[str, Any]:
         before = lost()
         cluster.remove_node(second, allow_graceful=True)
         until(lambda: lost() > before)
+        (folder / "played").touch()
 
     changes = threading.Thread(target=change, daemon=True)
     with connected(ResourcesSection(device="cpu"), address=cluster.address) as place:
