@@ -26,6 +26,9 @@ from spaces.sections import ResourcesSection
 OBJECT_STORE_BYTES = 256 * 1024 * 1024
 KNOCK_SECONDS = 10
 SCRATCH, LOCK = "polartune-", "lock"
+# A socket's path may have 107 characters; this is what Ray puts behind its folder, at the longest.
+SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+LONGEST_BASE = 107 - len(SOCKET) - len(f"/{SCRATCH}12345678")
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +49,7 @@ def reached(resources: ResourcesSection, address: str | None) -> Iterator[None]:
     # Tune would move every worker into a folder of its own, and relative paths would break.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     with ExitStack() as opened:
-        folder = None if address else opened.enter_context(_scratch())
+        folder = None if address else opened.enter_context(_scratch(_short_base()))
         opened.callback(ray.shutdown)
         with _keeping_signals():
             if folder:
@@ -57,19 +60,36 @@ def reached(resources: ResourcesSection, address: str | None) -> Iterator[None]:
         yield
 
 
+def _short_base() -> Path:
+    """Return where Ray's sockets can lie: what TMPDIR says, or /tmp where that is too long.
+
+    Raises:
+        InputError: both are too long, or there is no /tmp.
+    """
+    usual = Path(tempfile.gettempdir())
+    for base in (usual, Path("/tmp")):  # noqa: S108  a fresh folder of our own is made in it
+        if len(str(base)) <= LONGEST_BASE and os.access(base, os.W_OK):
+            return base
+    raise InputError(
+        "TMPDIR",
+        f"its path must have at most {LONGEST_BASE} characters for Ray's sockets, got {usual}",
+        "Set TMPDIR to a folder with a shorter path",
+    )
+
+
 @contextmanager
-def _scratch() -> Iterator[Path]:
+def _scratch(base: Path) -> Iterator[Path]:
     """Give Ray a folder for its sockets and logs, and remove those that killed drivers left.
 
     The lock inside lives as long as its driver, however that ends. A folder is locked before it
     gets its name, so that no other driver finds it in between.
     """
-    for left in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+    for left in base.glob(f"{SCRATCH}*"):
         with contextlib.suppress(OSError, Timeout):
             if left.stat().st_uid == os.getuid() and (left / LOCK).exists():
                 with FileLock(left / LOCK, timeout=0):
                     shutil.rmtree(left, ignore_errors=True)
-    unnamed = Path(tempfile.mkdtemp(prefix=f".{SCRATCH}"))
+    unnamed = Path(tempfile.mkdtemp(prefix=f".{SCRATCH}", dir=base))
     folder = unnamed.with_name(unnamed.name.removeprefix("."))
     with FileLock(unnamed / LOCK):
         unnamed.rename(folder)

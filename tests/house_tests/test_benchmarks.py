@@ -213,4 +213,4 @@ def test_a_quick_benchmark_measures_every_row(tmp_path: Path) -> None:
     assert (whole["trials"], whole["epochs"], len(whole["ours_wall_s"]["values"])) == (2, 2, 1)
     assert set(whole["ratios"]) == {"plain/ours", "tuned/ours"}
     assert all(isinstance(goal["reached"], bool) for goal in results["goals"])
-    assert len(results["goals"]) == 6
+    assert len(results["goals"]) == 7

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from search.place import Place, connected, place_of, slots_of
-from search.reach import _scratch, cluster_environment
+from search.reach import _scratch, _short_base, cluster_environment
 from spaces.errors import InputError, RefusedError
 from spaces.sections import ResourcesSection
+
+SHORT, OTHER = "/tmp", "/var/tmp"  # noqa: S108  nothing is written there
 
 
 def halve(value: int) -> tuple[int, int]:
@@ -77,16 +79,13 @@ def test_sigterm_stays_with_the_driver(two_slots: Place) -> None:
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_folders_of_dead_drivers_go_and_all_others_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+def test_folders_of_dead_drivers_go_and_all_others_stay(tmp_path: Path) -> None:
     for name in ("polartune-dead", "polartune-unlocked", "other-dead"):
         (tmp_path / name).mkdir()
     for name in ("polartune-dead", "other-dead"):
         (tmp_path / name / "lock").touch()
-    with _scratch() as living:
-        with _scratch() as second:
+    with _scratch(tmp_path) as living:
+        with _scratch(tmp_path) as second:
             assert living != second
             assert {path.name for path in tmp_path.iterdir()} == {
                 "polartune-unlocked",
@@ -99,14 +98,28 @@ def test_folders_of_dead_drivers_go_and_all_others_stay(
     assert not living.exists()
 
 
+def test_a_temporary_folder_too_long_for_sockets_gives_way_to_a_short_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 60)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    assert _short_base() == Path(SHORT)
+    monkeypatch.setattr(tempfile, "tempdir", OTHER)
+    assert _short_base() == Path(OTHER)
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    monkeypatch.setattr(os, "access", lambda path, _: str(path) != SHORT)
+    with pytest.raises(InputError, match=r"^TMPDIR: its path must have at most \d+ characters"):
+        _short_base()
+
+
 def test_folders_of_other_users_are_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "polartune-dead").mkdir()
     (tmp_path / "polartune-dead" / "lock").touch()
     monkeypatch.setattr(os, "getuid", lambda: (tmp_path / "polartune-dead").stat().st_uid + 1)
-    with _scratch():
+    with _scratch(tmp_path):
         assert (tmp_path / "polartune-dead").exists()
 
 
