@@ -18,7 +18,7 @@ from cohort.table import read_cohort
 from spaces.run_files import RunFiles
 from spaces.study import Study
 
-TRAITS, PATIENTS, TEST = 10, 200, 100
+TRAITS, PATIENTS, TEST = 6, 200, 100
 # Folds of 20 patients: the mean AUC of a worthless model scatters by about .03 in a run.
 MOST_FLATTERY = 0.03
 pytestmark = pytest.mark.slow

@@ -37,7 +37,7 @@ CAMPAIGN = {
         "training": {"epochs": 2, "batch_size": 16},
         "search": {"trials": 3, "generation": 2, "grace": 1},
         "resources": {"device": "cpu", "slots": 2},
-        "evaluation": {"bootstraps": 200},
+        "evaluation": {"bootstraps": 200, "seeds": 2},
     },
 }
 STUDIES = ("impaired_any-rest", "impaired_any-stack", "sex-rest", "sex-stack")

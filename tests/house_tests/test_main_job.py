@@ -36,7 +36,7 @@ STUDY = {
     "training": {"epochs": 3, "batch_size": 16},
     "search": {"trials": 4, "grace": 1},
     "resources": {"device": "cpu", "slots": 1},
-    "evaluation": {"bootstraps": 200},
+    "evaluation": {"bootstraps": 200, "seeds": 2},
 }
 
 
@@ -134,8 +134,7 @@ def retrains(run: RunFiles, bank: Path) -> bool:
 STOPS = (
     Stop(has_a_part, signal.SIGKILL, -signal.SIGKILL),
     Stop(has_epochs(1), signal.SIGTERM, errors.TERMINATED),
-    Stop(has_epochs(4), signal.SIGKILL, -signal.SIGKILL),
-    Stop(has_epochs(7), signal.SIGINT, errors.INTERRUPTED),
+    Stop(has_epochs(5), signal.SIGINT, errors.INTERRUPTED),
     Stop(retrains, signal.SIGKILL, -signal.SIGKILL),
 )
 
@@ -143,7 +142,7 @@ STOPS = (
 def test_interrupted_again_and_again_it_says_so_and_ends_with_the_same_answer(
     done: tuple[Path, str], tmp_path: Path
 ) -> None:
-    """While the bank is filled, during three epochs, and between the models of retraining."""
+    """While the bank is filled, during two epochs, and between the models of retraining."""
     shutil.copy(done[0] / "study.yaml", tmp_path)
     run, undisturbed = (RunFiles(root / "runs" / "small") for root in (tmp_path, done[0]))
     for stop in STOPS:
