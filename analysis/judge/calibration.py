@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from analysis.statistics.bootstrap import Interval, Resamples, auc_of
+from analysis.statistics.bootstrap import Interval, Resamples, auc_of, why_unreliable
 from analysis.statistics.curves import calibrate
 from analysis.statistics.metrics import (
     Estimate,
@@ -40,9 +40,9 @@ def describe_calibration(
     if auc_of(positive, log_odds) in {0.0, 1.0}:
         nothing = estimate_of(np.nan, n, [Interval(WALD, np.nan, np.nan)], unreliable=SEPARATED)
         return {"intercept": nothing, "slope": nothing, "brier": brier}
-    found = calibrate(positive, logits, confidence)
+    found, few = calibrate(positive, logits, confidence), why_unreliable(positive, resamples)
     intercept, slope = (
-        estimate_of(value, n, [Interval(WALD, *limits)])
+        estimate_of(value, n, [Interval(WALD, *limits)], unreliable=few)
         for value, limits in (
             (found.intercept, found.intercept_limits),
             (found.slope, found.slope_limits),
