@@ -58,10 +58,11 @@ def luck_sentence(n: int, prevalence: float) -> str:
         ),
     )
     left, before = cell["corrected"], cell["score"]
+    remains = f"{'too low ' if left['bias'] < 0 else ''}by {number(abs(left['bias']), 3)}"
     said = (
         f"In {cell['replicates']} simulated searches over {cell['n']} patients, "
         f"{100 * cell['prevalence']:.0f}{SPACE}% positive, the winner's score was too high by "
-        f"{number(before['bias'], 3)}, its corrected value by {number(left['bias'], 3)} "
+        f"{number(before['bias'], 3)}, its corrected value {remains} "
         f"(standard error {number(left['standard_error'], 3)})"
     )
     if abs(left["bias"]) > WORTH_SAYING:

@@ -26,7 +26,7 @@ def cell(n: int, prevalence: float, left: float) -> dict[str, Any]:
 
 @pytest.fixture
 def simulated(monkeypatch: pytest.MonkeyPatch) -> None:
-    cells = (cell(240, 0.15, 0.014), cell(240, 0.5, 0.003), cell(851, 0.5, 0.002))
+    cells = (cell(240, 0.15, 0.014), cell(240, 0.5, 0.003), cell(851, 0.5, -0.002))
     monkeypatch.setattr(luck, "read_cells", lambda: cells)
 
 
@@ -44,6 +44,7 @@ def test_luck_that_is_left_is_told() -> None:
     assert "too high by 0.021, its corrected value by 0.014 (standard error 0.001)" in said
     assert said.endswith("some of the luck is still in it.")
     assert "still" not in luck_sentence(240, 0.5)
+    assert "its corrected value too low by 0.002" in luck_sentence(900, 0.5)
 
 
 def test_a_simulated_search_stops_trials_at_rungs_and_knows_the_winners_worth() -> None:
