@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 
 from benchmarks.faults.driver import end_all, processes_of, shared_memory
 from benchmarks.faults.scene import NAME, Scene, read_lines
+from spaces.errors import InputError
 from spaces.run_files import RunFiles, read_json, sha256_of
 from spaces.session import is_driven
 from spaces.study import read_study
@@ -213,8 +214,15 @@ def _same_files(scene: Scene) -> Iterator[str]:
 def _best_is_complete(scene: Scene) -> Iterator[str]:
     ended = {event["number"]: event for event in scene.events("ended")}
     complete = [event for event in ended.values() if event["state"] == "complete"]
-    chosen = ended[read_json(scene.run.best, "best")["trial"]]
-    if chosen["state"] != "complete" or chosen["score"] < max(e["score"] for e in complete):
+    try:
+        number = read_json(scene.run.best, "best")["trial"]
+    except InputError as error:
+        yield str(error)
+        return
+    chosen = ended.get(number)
+    if chosen is None:
+        yield f"trial {number} was chosen, and the log does not know it"
+    elif chosen["state"] != "complete" or chosen["score"] < max(e["score"] for e in complete):
         yield f"trial {chosen['number']} was chosen: {chosen['state']}, score {chosen['score']}"
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import stat
-import struct
-import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -32,8 +31,6 @@ FORMATS = ("PNG", "JPEG")
 THUMBNAIL = 32
 """Side in pixels of the grey thumbnail by which pictures are compared."""
 _THREADS = 8
-# What Pillow raises on damaged files, by experience and by its own tests.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 _TOLD_BY_CALLER = (
     UnidentifiedImageError,
     Image.DecompressionBombError,
@@ -136,14 +133,7 @@ def inspect_images(paths: Iterable[Path]) -> list[ImageFacts | UnusableImageErro
 def _decode(path: Path) -> tuple[Image.Image, str]:
     """Return an 8-bit RGB image and its kind; the size is checked before any pixel is decoded."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UnusableImageError("the image must be a file", "Correct the path")
-        if status.st_size > MOST_BYTES:
-            rule = f"the image file must have at most {MOST_BYTES // 1024**2} MB"
-            raise UnusableImageError(
-                rule, "Export a single polar map", f"{status.st_size // 1024**2} MB"
-            )
+        _check_file(path.stat())
         if is_dicom(path):
             with _large_turn:  # pydicom copies pixels more than once
                 return _decode_dicom(path)
@@ -164,7 +154,9 @@ def _decode(path: Path) -> tuple[Image.Image, str]:
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(None) from None
-    except _DAMAGE:
+    except (UnusableImageError, MemoryError):
+        raise
+    except Exception:  # noqa: BLE001  a damaged file makes Pillow raise many kinds, even assertions
         raise UnusableImageError(
             "the image file is truncated or damaged", "Export it again"
         ) from None
@@ -193,6 +185,17 @@ def _open_jpeg(stream: io.BytesIO) -> Image.Image:
 
 def _kind(name: str | None, image: Image.Image) -> str:
     return f"{name} {image.mode} {image.width}x{image.height}"
+
+
+def _check_file(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise UnusableImageError("the image must be a file", "Correct the path")
+    if status.st_size > MOST_BYTES:
+        raise UnusableImageError(
+            f"the image file must have at most {MOST_BYTES // 1024**2} MB",
+            "Export a single polar map",
+            f"{status.st_size // 1024**2} MB",
+        )
 
 
 def _check_size(width: int, height: int) -> None:

@@ -91,6 +91,16 @@ def bad_checksum(tmp_path, colours):
     return path
 
 
+def late_header(tmp_path, colours):
+    """A PNG whose palette comes before its header, so that Pillow loses the palette."""
+    path = tmp_path / "map.png"
+    Image.fromarray(colours).convert("P").save(path)
+    content = path.read_bytes()
+    end = 33 + 12 + int.from_bytes(content[33:37], "big")
+    path.write_bytes(content[:8] + content[33:end] + content[8:33] + content[end:])
+    return path
+
+
 def folder(tmp_path, colours):
     (tmp_path / "map.png").mkdir()
     return tmp_path / "map.png"
@@ -106,6 +116,7 @@ def pipe(tmp_path, colours):
     [
         (truncated, "truncated or damaged"),
         (bad_checksum, "truncated or damaged"),
+        (late_header, "truncated or damaged"),
         (gif, "must be an intact PNG or JPEG"),
         (folder, "must be a file"),
         (pipe, "must be a file"),
