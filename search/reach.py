@@ -9,6 +9,7 @@ import secrets
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -20,11 +21,13 @@ import ray
 from filelock import FileLock, Timeout
 
 from spaces.environment import PACKAGES, package_folder
-from spaces.errors import InputError, RefusedError
+from spaces.errors import TERMINATED, InputError, RefusedError
 from spaces.sections import ResourcesSection
 
 OBJECT_STORE_BYTES = 256 * 1024 * 1024
 KNOCK_SECONDS = 10
+HEAD_SECONDS = 1
+HEAD = {"gcs_server", "raylet"}
 SCRATCH, LOCK = "polartune-", "lock"
 # A socket's path may have 107 characters; this is what Ray puts behind its folder, at the longest.
 SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
@@ -57,6 +60,8 @@ def reached(resources: ResourcesSection, address: str | None) -> Iterator[None]:
             else:
                 _join(str(address))
         opened.enter_context(_raylet_muted())
+        if folder:
+            opened.enter_context(_head_watched())
         yield
 
 
@@ -106,6 +111,53 @@ def _keeping_signals() -> Iterator[None]:
     yield
     if before is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _head_watched() -> Iterator[None]:
+    """End this process soon after its own Ray; Ray itself would wait a minute, then say much."""
+    node: Any = ray._private.worker._global_node
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(HEAD_SECONDS):
+            ended = HEAD & {kind for kind, _ in node.dead_processes()}
+            if ended:
+                _give_up(node, min(ended))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _give_up(node: Any, ended: str) -> None:
+    """Leave without Ray, which waits for what is gone; every event is in trials.jsonl already."""
+    line = f"Ray: its {ended} ended. The same command goes on from here."
+    _log.error("%s", line)
+    for root in [info.process.pid for kind in node.all_processes.values() for info in kind]:
+        _kill_family(root)
+    if sys.stdout.isatty():
+        sys.stdout.write("\x1b[?25h")  # a progress bar hides the cursor
+        sys.stdout.flush()
+    below = "\n" if sys.stderr.isatty() else ""
+    sys.stderr.write(f"{below}polartune: {line}\n")
+    sys.stderr.flush()
+    os._exit(TERMINATED)
+
+
+def _kill_family(root: int) -> None:
+    """Kill a process and all that it started; without a head, Ray's agents would stay for long."""
+    import psutil  # type: ignore[import-untyped]  # Ray brings it
+
+    with contextlib.suppress(psutil.Error):
+        head = psutil.Process(root)
+        for process in [*head.children(recursive=True), head]:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
 
 @contextmanager

@@ -80,4 +80,6 @@ FAULTS = (
     Fault("study changed", changes.study_changed, HALF, whole=True),
     Fault("code changed", changes.code_changed, HALF),
 )
-QUICK = frozenset({"trial's process killed", "two drivers", "configuration raises"})
+QUICK = frozenset(
+    {"trial's process killed", "head of Ray killed", "two drivers", "configuration raises"}
+)

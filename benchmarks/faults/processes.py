@@ -109,13 +109,13 @@ def _killed_again_and_again(scene: Scene, times: int) -> None:
 
 
 def head_killed(scene: Scene) -> None:
-    """SIGKILL to the head of Ray; the command may not outlive it, but must not wait for ever."""
+    """SIGKILL to the head of Ray; the command may not outlive it, and says so soon."""
     driver = scene.start()
     scene.until_epochs(driver, EPOCHS_BEFORE)
     scene.strike()
     for pid in named(scene.processes(), HEAD):
         os.kill(pid, signal.SIGKILL)
-    scene.finish(driver, errors.REFUSED, "Ray")
+    scene.finish(driver, errors.TERMINATED, "Ray: its gcs_server ended")
     scene.go_on()
 
 
