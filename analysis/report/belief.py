@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from scipy.stats import fisher_exact
+
 from analysis.judge.answer import limits, number, percent, why_exploratory
 from analysis.judge.calls import call_rows, fraction_of, one_sided
 from analysis.judge.judgement import CORRECTED_T, OutOfFold, Row, label_of
@@ -148,6 +151,11 @@ def _weigh_calls(belief: Belief, metrics: Mapping[str, Any]) -> None:
                 f"Calls at {threshold}: every test patient was called {side} (n = {metrics['n']}), "
                 "so that threshold separates nobody."
             )
+        elif key == YOUDEN and not _tells_apart(calls["counts"], metrics["confidence"]):
+            belief.no.append(
+                f"Calls at {threshold}, the threshold fixed beforehand: {_found(metrics)}, which "
+                "calling at random does not rule out (Fisher's exact test)."
+            )
         elif key == YOUDEN and _is_informative(metrics):
             belief.yes.append(f"At {threshold}, a threshold fixed beforehand, {_found(metrics)}.")
     right, n = fraction_of("accuracy", metrics["model"]["thresholds"][HALF]["counts"])
@@ -157,6 +165,12 @@ def _weigh_calls(belief: Belief, metrics: Mapping[str, Any]) -> None:
             "calling everybody by the commoner class is right in "
             f"{round(n * metrics['no_information_rate'])} of {n}."
         )
+
+
+def _tells_apart(counts: Mapping[str, int], confidence: float) -> bool:
+    """Whether positives are called positive more often than negatives, beyond chance."""
+    table = np.array([[counts["tp"], counts["fn"]], [counts["fp"], counts["tn"]]])
+    return bool(fisher_exact(table, alternative="greater").pvalue < (1 - confidence) / 2)
 
 
 def _is_informative(metrics: Mapping[str, Any]) -> bool:

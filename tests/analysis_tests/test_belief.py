@@ -100,6 +100,24 @@ def test_calls_on_one_side_separate_nobody(metrics: dict[str, Any]) -> None:
     assert "out-of-fold, 25 of 40 positive patients were found and 35 of 40 negative ones" in said
 
 
+@pytest.mark.parametrize(
+    ("counts", "believed"),
+    [
+        ({"tp": 3, "fn": 61, "fp": 0, "tn": 29}, False),  # P = .32 with these margins
+        ({"tp": 12, "fn": 52, "fp": 0, "tn": 29}, True),  # P = .008
+    ],
+)
+def test_calls_that_chance_could_make_are_not_believed(
+    metrics: dict[str, Any], counts: dict[str, int], believed: bool
+) -> None:
+    metrics["model"]["auc"]["intervals"]["logit_delong"] = span(0.6, 0.9)
+    metrics["model"]["thresholds"]["youden"]["counts"] = counts
+    belief = weigh(metrics)
+    said = f"found {counts['tp']} of 64 positive test patients"
+    assert any(said in text for text in (belief.yes if believed else belief.no))
+    assert not any(said in text for text in (belief.no if believed else belief.yes))
+
+
 def test_an_accuracy_no_better_than_the_commoner_class_is_worth_nothing(
     metrics: dict[str, Any],
 ) -> None:
