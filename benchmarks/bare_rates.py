@@ -91,25 +91,25 @@ def measure_slot(root: str, seconds: float) -> dict[str, float]:
     problem = open_problem(root, "cpu")
     size = problem.study.network.image_size
     images = np.random.default_rng(0).integers(0, 256, (32, 3, size, size), dtype=np.uint8)
-    extractor = problem.extractor
+    extractor = problem.frozen[0].extractor
     trunk = extractor.trunk
     assert trunk is not None
     prepared = extractor._prepare(images[:4], np.zeros((4, 3)), 0.0)
     batch = [extractor.extract(images, np.zeros((32, 3)), 0.0)]
     training = problem.cross_validation(CONFIGURATION).trainings[0]
-    constant = OneBatch(batch)
+    training.features = OneBatch(batch)
     rows = training.fold.train[:32]
-    operations = count_operations(training, constant, rows)
+    operations = count_operations(training, rows)
 
     def forward() -> None:
         with torch.inference_mode():
             trunk(prepared)
 
     def train() -> None:
-        training.train(constant, 1)
+        training.train(1)
 
     def validate() -> None:
-        training.validate(constant)
+        training.validate()
 
     patients, validated = len(training.fold.train), len(training.fold.validation)
     return {
@@ -121,10 +121,10 @@ def measure_slot(root: str, seconds: float) -> dict[str, float]:
     }
 
 
-def count_operations(training: FoldTraining, features: OneBatch, rows: np.ndarray) -> float:
+def count_operations(training: FoldTraining, rows: np.ndarray) -> float:
     """Return the floating-point operations of training one batch, forward and backward."""
     with FlopCounterMode(display=False) as counter:
-        losses = training._losses(training.head(features.read(0.0, 0, rows)), rows, 0.5)
+        losses = training._losses(training.head(training.features.read(0.0, 0, rows)), rows, 0.5)
         losses["total"].backward()  # type: ignore[no-untyped-call]
     return float(counter.get_total_flops())
 

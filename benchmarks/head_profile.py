@@ -43,9 +43,9 @@ def measure(root: str) -> dict[str, float]:
     """Return the seconds of one epoch of all folds by kind of operation, on one thread."""
     torch.set_num_threads(1)
     problem = open_problem(root, "cpu")
-    assert problem.bank is not None
-    for part in problem.bank.missing([0.0]):
-        fill_part(root, "cpu", part)
+    for part in problem.missing_parts():
+        if not part.strength:
+            fill_part(root, "cpu", part)
     folds = problem.cross_validation(CONFIGURATION)
     folds.advance()
     with profile(activities=[ProfilerActivity.CPU]) as profiled:

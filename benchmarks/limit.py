@@ -132,12 +132,14 @@ def main(  # noqa: PLR0917  typer's options
         patients, trials, epochs, repeats, size, seconds = 40, 2, 1, 1, 64, 0.05
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
+        terminal.print("Drawing the cohort and beginning a run ...")
         run = prepare(folder, backbone, patients=patients, trials=trials, epochs=epochs, size=size)
         images = sum(part.images for part in missing_parts(str(run.root), "cpu"))
         found, slots = [], []
         for repeat in range(repeats):
             if repeat:
                 restart(run, folder / "cohort" / "banks")
+            terminal.print(f"Repeat {repeat + 1}: bare rates, then the search (minutes) ...")
             slots.append(measure_slots(run.root, seconds))
             found.append(compare(run, slots[-1], images, time_search(run)))
     shares = [

@@ -126,7 +126,7 @@ class FreshMaps:
 
     def __init__(self, problem: Problem, images: np.ndarray) -> None:
         drawn = np.zeros((len(images), 3))
-        outputs = problem.extractor.extract(images, drawn, 0.0)
+        outputs = problem.frozen[0].extractor.extract(images, drawn, 0.0)
         self._outputs = tuple(channels_first(channels_last(output)) for output in outputs)
 
     def read(self, strength: float, view: int, rows: np.ndarray) -> list[Outputs]:  # noqa: ARG002
@@ -192,7 +192,9 @@ def predict_fresh(
     training = problem.development_training(configuration)
     for _ in range(epochs):
         training.advance()
-    return training.trainings[0].predict(fresh, np.arange(count)).numpy()[:, LOGITS]
+    [model] = training.trainings
+    model.features = fresh
+    return model.predict(np.arange(count)).numpy()[:, LOGITS]
 
 
 def search_all(task: Task, seeds: Sequence[int], processes: int) -> list[dict[str, Any]]:

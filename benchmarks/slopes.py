@@ -186,7 +186,8 @@ def bank_bytes(cohort: Path, backbone: str) -> dict[str, int]:
     for layers in (3, 1):
         study = study_of(cohort, backbone, layers)
         patients = read_cohort(study, cohort.parent, verify_images=False)
-        found[str(layers)] = Problem(study, patients, cohort.parent, "cpu").bytes_an_image
+        [frozen] = Problem(study, patients, cohort.parent, "cpu").frozen
+        found[str(layers)] = frozen.bytes_an_image
     return found
 
 

@@ -129,7 +129,7 @@ def steps(problem: Problem, training: FoldTraining, batch: Sequence[Outputs]) ->
             step(plain, batch)
 
     def read() -> None:
-        problem.features.read(0.0, 0, rows)
+        problem.frozen[0].features.read(0.0, 0, rows)
 
     return {
         "a training step (kept)": lambda: step(training, batch),
@@ -166,11 +166,11 @@ def measure(root: Path, seconds: float) -> dict[str, dict[str, dict[str, Any]]]:
     """Return milliseconds by topic and way."""
     torch.set_num_threads(1)
     problem = open_problem(str(root), "cpu")
-    assert problem.bank is not None
-    for part in problem.bank.missing([0.0]):
-        fill_part(str(root), "cpu", part)
+    for part in problem.missing_parts():
+        if not part.strength:
+            fill_part(str(root), "cpu", part)
     training = problem.cross_validation(CONFIGURATION).trainings[0]
-    batch = OneBatch(problem.features.read(0.0, 0, training.fold.train[:BATCH])).read(
+    batch = OneBatch(problem.frozen[0].features.read(0.0, 0, training.fold.train[:BATCH])).read(
         0.0, 0, training.fold.train[:BATCH]
     )
     last = [m for m in training.head.modules() if isinstance(m, nn.Conv2d)][-1]

@@ -32,6 +32,9 @@ class CampaignTransfer(BaseModel):
     first of ``targets`` if none is named."""
     targets: Names
     """What the second step predicts."""
+    trainable_layers: Annotated[int, Field(gt=0)] | None = None
+    """How many layers train in the second step, if other than in the first. Fewer give every fold a
+    trunk of its own, and every input as many banks as there are folds, and one more."""
 
 
 class Campaign(BaseModel):
@@ -199,8 +202,12 @@ def _study(document: Document[Campaign], target: str, maps: str, first: str | No
             raise InputError(
                 f"{document.name} study.{key}", "does not belong into a campaign", "Remove it"
             )
-    if first:
+    transfer = document.content.transfer
+    if first and transfer:
         content["transfer"] = {"run": Path(first).as_posix()}
+        network = shared.get("network", {})
+        if transfer.trainable_layers and isinstance(network, Mapping):
+            content["network"] = {**network, "trainable_layers": transfer.trainable_layers}
     try:
         return Study.model_validate(content)
     except ValidationError as error:

@@ -102,6 +102,11 @@ class CohortSection(BaseModel):
     split: SplitSection = SplitSection()
     """Development against test, and the folds inside development."""
 
+    @property
+    def is_widened(self) -> bool:
+        """Whether the first convolution sees several maps, and therefore trains."""
+        return self.stack == "early" and len(self.inputs) > 1
+
     @model_validator(mode="after")
     def _inputs_once(self) -> CohortSection:
         if len(set(self.inputs)) != len(self.inputs):
@@ -136,6 +141,12 @@ class NetworkSection(BaseModel):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Number format of the products; auto takes bf16 where the processor has it."""
 
+    def trains_deeper_than(self, other: NetworkSection) -> bool:
+        """Whether layers train that stay frozen under ``other``, of the same backbone."""
+        if other.trainable_layers == "all":
+            return False
+        return self.trainable_layers == "all" or self.trainable_layers > other.trainable_layers
+
 
 class TransferSection(BaseModel):
     """The first of two steps: a finished run, whose models this study goes on from."""
@@ -144,7 +155,8 @@ class TransferSection(BaseModel):
 
     run: FilePath
     """Its directory, relative to the study file. Fold k starts from fold k of that run, with new
-    logits; so both need the same split, maps and network."""
+    logits; so both need the same split, maps and backbone. A run that trained more layers than this
+    study gives every fold a trunk and a bank of its own."""
 
 
 class DropoutSection(BaseModel):

@@ -7,12 +7,12 @@ above zero speaks for the positive class, what is below against it.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
-from captum.attr import Occlusion
 from torch import Tensor, nn
 
 from trainable.loss import LOGITS
@@ -76,8 +76,10 @@ def occlude(model: Model, maps: Sequence[np.ndarray], fill: Sequence[np.ndarray]
         float32 (n, columns, size, size), in logits; above zero where what was covered speaks for
         the positive class.
     """
+    from captum.attr import Occlusion  # takes a second, and `check` counts the squares only
+
     backbone, size = model.info["backbone"], int(model.info["image_size"])
-    edge = max(2, round(PATCH * size))
+    edge, stride = _square(size)
     found = []
     fills = _columns(model, [picture[None] for picture in fill])
     for at, (column, picture) in enumerate(zip(_columns(model, maps), fills, strict=True)):
@@ -85,13 +87,25 @@ def occlude(model: Model, maps: Sequence[np.ndarray], fill: Sequence[np.ndarray]
         attribution = Occlusion(_answer(model, at)).attribute(
             prepared,
             sliding_window_shapes=(prepared.shape[1], edge, edge),
-            strides=(prepared.shape[1], max(1, edge // 2), max(1, edge // 2)),
+            strides=(prepared.shape[1], stride, stride),
             baselines=covering.expand_as(prepared),
             perturbations_per_eval=max(1, BATCH // len(prepared)),
         )
         # Captum writes the same value into every channel that was covered together.
         found.append(attribution.mean(dim=1))
     return torch.stack(found, dim=1).to("cpu", torch.float32).numpy()
+
+
+def squares(size: int) -> int:
+    """Return how many places the occluding square takes on a map of so many pixels a side."""
+    edge, stride = _square(size)
+    return (1 + math.ceil(max(0, size - edge) / stride)) ** 2
+
+
+def _square(size: int) -> tuple[int, int]:
+    """Return the edge of the occluding square, and by how much it moves."""
+    edge = max(2, round(PATCH * size))
+    return edge, max(1, edge // 2)
 
 
 def with_random_head(model: Model, generator: torch.Generator) -> Model:

@@ -42,12 +42,14 @@ class Part:
         strength: augmentation strength; 0 is the plain image.
         chunk: which file.
         images: images to pass through the trunk for it.
+        trunk: number of the trunk; 0 where all folds share one.
     """
 
     column: int
     strength: float
     chunk: int
     images: int
+    trunk: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Bank:
         limits: the augmentation section, as JSON-able values.
         columns: the images.
         names: of each column, for people; the key does not depend on them.
+        trunk: its number, see ``Part``; the key depends on its weights, not on this.
     """
 
     folder: Path
@@ -69,6 +72,7 @@ class Bank:
     limits: Mapping[str, Any]
     columns: Columns
     names: tuple[str, ...]
+    trunk: int = 0
 
     @property
     def patients(self) -> int:
@@ -103,19 +107,23 @@ class Bank:
             for column in range(len(self.keys)):
                 for chunk in range(self._chunks):
                     rows = len(self._rows(chunk))
-                    yield Part(column, strength, chunk, rows * self.views(strength))
+                    yield Part(column, strength, chunk, rows * self.views(strength), self.trunk)
 
-    def missing(self, strengths: Sequence[float]) -> list[Part]:
-        """Return the parts that are absent or damaged; damaged files are removed."""
-        return [part for part in self.parts(strengths) if not self._is_whole(part)]
+    def exists(self, part: Part) -> bool:
+        """Return whether a part was ever written; reads no file."""
+        return self.path(part.column, part.strength, part.chunk).exists()
 
-    def absent(self, strengths: Sequence[float]) -> list[Part]:
-        """Return the parts that were never written; unlike ``missing`` it reads no file."""
-        return [
-            part
-            for part in self.parts(strengths)
-            if not self.path(part.column, part.strength, part.chunk).exists()
-        ]
+    def is_whole(self, part: Part) -> bool:
+        """Return whether a part is there and undamaged; a damaged file is removed."""
+        path = self.path(part.column, part.strength, part.chunk)
+        try:
+            expected = json.loads(_seal(path).read_text())["sha256"]
+            whole = bool(sha256_of(path) == expected)
+        except (OSError, ValueError, KeyError):
+            whole = False
+        if not whole:
+            path.unlink(missing_ok=True)
+        return whole
 
     def fill(self, part: Part, extractor: Extractor) -> int:
         """Compute and write one part; return the images passed through the trunk."""
@@ -167,17 +175,6 @@ class Bank:
     def _rows(self, chunk: int) -> np.ndarray:
         start = chunk * PATIENTS_A_FILE
         return np.arange(start, min(start + PATIENTS_A_FILE, self.patients))
-
-    def _is_whole(self, part: Part) -> bool:
-        path = self.path(part.column, part.strength, part.chunk)
-        try:
-            expected = json.loads(_seal(path).read_text())["sha256"]
-            whole = bool(sha256_of(path) == expected)
-        except (OSError, ValueError, KeyError):
-            whole = False
-        if not whole:
-            path.unlink(missing_ok=True)
-        return whole
 
 
 class BankedFeatures:

@@ -100,7 +100,11 @@ class EpochReport:
 
 
 class FoldTraining:
-    """One fold's head, optimiser and scale."""
+    """One fold's head, optimiser and scale.
+
+    Attributes:
+        features: the trunk outputs that it trains on.
+    """
 
     def __init__(
         self,
@@ -110,6 +114,7 @@ class FoldTraining:
         configuration: Configuration,
         training: TrainingSection,
         *,
+        features: Features,
         seed: int,
         views: int,
         device: str,
@@ -119,6 +124,7 @@ class FoldTraining:
         self.head = head.copy(torch_generator(seed, fold.number, "classifier")).to(device)
         if start is not None:
             self.head.start_from(start)
+        self.features = features
         self.configuration = configuration
         self.training = training
         self.seed = seed
@@ -142,9 +148,7 @@ class FoldTraining:
             standardised = self.scale.standardise(labels.segments).astype(np.float32)
             self.segments = torch.from_numpy(standardised).to(device)
 
-    def train(
-        self, features: Features, epoch: int, beat: Callable[[], None] = nothing
-    ) -> dict[str, float]:
+    def train(self, epoch: int, beat: Callable[[], None] = nothing) -> dict[str, float]:
         """Train one epoch; return the mean losses over its batches, weighted by their patients."""
         generator = numpy_generator(self.seed, self.fold.number, "order", epoch=epoch)
         order = generator.permutation(self.fold.train)
@@ -155,7 +159,7 @@ class FoldTraining:
         sums: dict[str, Tensor] = {}
         for number, rows in enumerate(batches):
             self._set_learning_rate(epoch - 1 + number / len(batches))
-            maps = features.read(self.configuration.augmentation_strength, view, rows)
+            maps = self.features.read(self.configuration.augmentation_strength, view, rows)
             losses = self._losses(self.head(maps), rows, self.configuration.lambda_)
             self.optimiser.zero_grad(set_to_none=True)
             losses["total"].backward()  # type: ignore[no-untyped-call]
@@ -167,9 +171,9 @@ class FoldTraining:
         return {name: float(value) for name, value in sums.items()}
 
     @torch.inference_mode()
-    def validate(self, features: Features) -> tuple[np.ndarray, dict[str, float]]:
+    def validate(self) -> tuple[np.ndarray, dict[str, float]]:
         """Return the outputs (validation patients, 19) and losses on the plain images."""
-        outputs = self.predict(features, self.fold.validation)
+        outputs = self.predict(self.fold.validation)
         losses = self._losses(outputs, self.fold.validation, self.configuration.lambda_)
         # Both terms are of interest on validation patients, also where one has weight 0.
         if 0 < self.configuration.lambda_ < 1:
@@ -179,21 +183,18 @@ class FoldTraining:
         return outputs.cpu().numpy(), {name: float(value) for name, value in terms.items()}
 
     @torch.inference_mode()
-    def predict(self, features: Features, rows: np.ndarray) -> Tensor:
+    def predict(self, rows: np.ndarray) -> Tensor:
         """Return the outputs (rows, 19) on the plain images."""
-        return self._on_plain_images(self.head, features, rows)
+        return self._on_plain_images(self.head, rows)
 
     @torch.inference_mode()
-    def represent(self, features: Features, rows: np.ndarray) -> Tensor:
+    def represent(self, rows: np.ndarray) -> Tensor:
         """Return what the classifier sees, (rows, features x maps), on the plain images."""
-        return self._on_plain_images(self.head.features, features, rows)
+        return self._on_plain_images(self.head.features, rows)
 
-    @staticmethod
-    def _on_plain_images(
-        function: Callable[..., Tensor], features: Features, rows: np.ndarray
-    ) -> Tensor:
+    def _on_plain_images(self, function: Callable[..., Tensor], rows: np.ndarray) -> Tensor:
         parts = np.array_split(rows, range(VALIDATION_BATCH, len(rows), VALIDATION_BATCH))
-        return torch.cat([function(features.read(0.0, 0, part)) for part in parts])
+        return torch.cat([function(self.features.read(0.0, 0, part)) for part in parts])
 
     def _losses(self, outputs: Tensor, rows: np.ndarray, lambda_: float) -> dict[str, Tensor]:
         at = torch.from_numpy(rows).to(outputs.device)
@@ -236,11 +237,8 @@ class FoldTraining:
 class CrossValidation:
     """All folds of one configuration, in lock-step."""
 
-    def __init__(
-        self, trainings: Sequence[FoldTraining], features: Features, labels: Labels
-    ) -> None:
+    def __init__(self, trainings: Sequence[FoldTraining], labels: Labels) -> None:
         self.trainings = trainings
-        self.features = features
         self.labels = labels
         self.epoch = 0
 
@@ -252,11 +250,11 @@ class CrossValidation:
         losses: dict[str, list[float]] = {}
         areas = []
         for training in self.trainings:
-            trained = training.train(self.features, self.epoch, beat)
+            trained = training.train(self.epoch, beat)
             rows = training.fold.validation
             validated: dict[str, float] = {}
             if len(rows):
-                outputs, validated = training.validate(self.features)
+                outputs, validated = training.validate()
                 logits[rows] = outputs[:, LOGITS]
                 areas.append(auc(self.labels.target[rows], _difference(logits[rows])))
             for part, terms in (("train", trained), ("validation", validated)):

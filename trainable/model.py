@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from spaces.errors import InputError, RefusedError
 from spaces.run_files import read_json, replacing, sha256_of
 from spaces.sections import Backbone, ImageSize, NetworkSection
 from trainable.loss import LOGITS, Scale
-from trainable.network import PolarNetwork, build_network, prepare
+from trainable.network import PolarNetwork, build_network, prepare, with_weights
 
 WEIGHTS = "model.safetensors"
 ABOUT = "model.json"
@@ -72,8 +71,7 @@ class Model:
         """
         if not path.is_file() or sha256_of(path) != sha256:
             raise RefusedError(str(path), "it is not the file that was trained", "Retrain the run")
-        network = copy.deepcopy(self.network)
-        network.load_state_dict({**network.state_dict(), **load_file(path)})
+        network = with_weights(self.network, load_file(path))
         return Model(network.eval(), self.info, self.device)
 
     def predict(self, images: Mapping[str, Sequence[Path]]) -> Prediction:

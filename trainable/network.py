@@ -262,6 +262,13 @@ def _draw_convolutions(network: nn.Module, generator: torch.Generator) -> None:
             )
 
 
+def with_weights(network: PolarNetwork, state: Mapping[str, Tensor]) -> PolarNetwork:
+    """Return a copy of the network with some weights put in, by their names."""
+    filled = copy.deepcopy(network)
+    filled.load_state_dict({**filled.state_dict(), **state})
+    return filled
+
+
 def draw_linear(linear: nn.Linear, generator: torch.Generator) -> None:
     """Draw weights and bias uniformly within 1 / sqrt(inputs), as torch does by default."""
     bound = linear.in_features**-0.5

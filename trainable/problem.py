@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -12,22 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cohort.reading.images import digest_files
 from cohort.split import read_split
 from cohort.table import Cohort, read_cohort
 from spaces.bank_files import bank_folder
-from spaces.environment import version_of
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles
 from spaces.study import Study, read_study
 from trainable.augment import draw_views
-from trainable.bank import Bank, BankedFeatures, Part
+from trainable.bank import Bank, Part
 from trainable.calibration import calibrate
-from trainable.cut import Trunk
-from trainable.features import Columns, ComputedFeatures, Extractor, Features, Outputs
-from trainable.head import Head, split_network
+from trainable.features import Columns
+from trainable.frozen import Frozen, Maps
 from trainable.lockstep import CrossValidation, Fold, FoldTraining, Labels, cross_validation_folds
-from trainable.network import PolarNetwork, build_network
+from trainable.network import PolarNetwork, build_network, with_weights
 from trainable.numerics import Numerics, precision_of
 from trainable.seeds import torch_generator
 from trainable.transfer import FirstStep
@@ -55,7 +51,7 @@ def open_problem(run_root: str, device: str) -> Problem:
 
 
 def missing_parts(run_root: str, device: str) -> list[Part]:
-    """Return the parts of the bank that the run's trials will read and that are not there yet.
+    """Return the parts of the banks that the run's trials will read and that are not there yet.
 
     The first to ask writes network.json, to which every later slot is held.
 
@@ -64,19 +60,12 @@ def missing_parts(run_root: str, device: str) -> list[Part]:
     """
     run, problem = RunFiles(Path(run_root)), open_problem(run_root, device)
     problem.numerics.keep(run)
-    if problem.bank is None:
-        return []
-    parts = problem.bank.missing(problem.study.space.strengths())
-    if parts:
-        problem.bank.check_disk(parts, problem.bytes_an_image)
-    return parts
+    return problem.missing_parts()
 
 
 def fill_part(run_root: str, device: str, part: Part) -> int:
-    """Compute one part of the bank; return the images passed through the trunk."""
-    problem = open_problem(run_root, device)
-    assert problem.bank is not None
-    return problem.bank.fill(part, problem.extractor)
+    """Compute one part of a bank; return the images passed through its trunk."""
+    return open_problem(run_root, device).fill_part(part)
 
 
 class Problem:
@@ -99,19 +88,18 @@ class Problem:
         self.dtype = precision_of(study.network, device)
         self._folder = folder
         self._bank_folder = bank_folder(study.bank, folder, cohort.folder)
-        self._drawn = draw_views(patients.ids, study.augmentation)
-        maps = [patients.images[name] for name in study.cohort.inputs]
-        groups = [maps] if self.is_widened else [[files] for files in maps]
-        self._columns = Columns(tuple(tuple(group) for group in groups), study.network.image_size)
-
-    @property
-    def is_widened(self) -> bool:
-        """Whether the first convolution sees several maps, and therefore trains."""
-        return self.study.cohort.stack == "early" and len(self.study.cohort.inputs) > 1
+        inputs, is_widened = study.cohort.inputs, study.cohort.is_widened
+        maps = [patients.images[name] for name in inputs]
+        groups = [maps] if is_widened else [[files] for files in maps]
+        self._maps = Maps(
+            Columns(tuple(tuple(group) for group in groups), study.network.image_size),
+            ("+".join(inputs),) if is_widened else tuple(inputs),
+            draw_views(patients.ids, study.augmentation),
+        )
 
     @cached_property
     def network(self) -> PolarNetwork:
-        """The network with its starting weights, on the CPU in float32."""
+        """The network with the backbone's weights, on the CPU in float32."""
         section, cohort = self.study.network, self.study.cohort
         network = build_network(
             section,
@@ -125,88 +113,47 @@ class Problem:
         return network
 
     @cached_property
-    def _halves(self) -> tuple[Trunk | None, Head]:
-        layers = self.study.network.trainable_layers
-        trunk, head = split_network(self.network, layers, widened=self.is_widened, dtype=self.dtype)
-        return (None if trunk is None else trunk.to(self.device).eval()), head
+    def frozen(self) -> tuple[Frozen, ...]:
+        """What stays frozen: one for all folds, or one for each and one for the final model.
 
-    @cached_property
-    def trunk_sha256(self) -> str:
-        """Digest of the trunk's operations and weights; of nothing when the trunk is empty."""
-        digest = hashlib.sha256()
-        trunk = self._halves[0]
-        if trunk is not None:
-            digest.update(repr(trunk).encode() + trunk.body.code.encode())
-            for name, value in sorted(trunk.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(value.detach().to("cpu", torch.float32).numpy().tobytes())
-        return digest.hexdigest()
+        The second where the folds start from models that trained layers which are frozen here.
+        """
+        first = self.first_step
+        if first is None or not first.study.network.trains_deeper_than(self.study.network):
+            return (self._freeze(self.network, 0),)
+        starts = [*map(first.fold, range(self._final)), first.development()]
+        networks = [with_weights(self.network, start) for start in starts]
+        return tuple(self._freeze(network, number) for number, network in enumerate(networks))
 
-    @property
-    def extractor(self) -> Extractor:
-        """Turns images into trunk outputs."""
-        return Extractor(
-            self._halves[0],
-            self.study.network.backbone,
-            self.study.augmentation,
-            self.dtype,
-            self.device,
+    def frozen_of(self, fold: Fold) -> Frozen:
+        """Return what stays frozen while ``fold`` trains."""
+        return self.frozen[min(fold.number, len(self.frozen) - 1)]
+
+    def _freeze(self, network: PolarNetwork, number: int) -> Frozen:
+        return Frozen(
+            network,
+            self.study,
+            self._maps,
+            dtype=self.dtype,
+            device=self.device,
+            bank_folder=self._bank_folder,
+            number=number,
         )
 
-    @cached_property
-    def bank(self) -> Bank | None:
-        """The feature bank; None when it is off or the trunk is empty."""
-        if self.study.bank.mode == "off" or self._halves[0] is None:
-            return None
-        shared = {
-            "backbone": self.study.network.backbone,
-            "image_size": self.study.network.image_size,
-            "trunk": self.trunk_sha256,
-            "dtype": str(self.dtype),
-            "device": self.device,
-            "torch": torch.__version__,
-            "torchvision": version_of("torchvision"),
-        }
-        keys = tuple(shared | {"images": digest_files(group[0])} for group in self._columns.paths)
-        limits = self.study.augmentation.model_dump(mode="json")
-        inputs = self.study.cohort.inputs
-        names = ("+".join(inputs),) if self.is_widened else tuple(inputs)
-        return Bank(self._bank_folder, keys, self._drawn, limits, self._columns, names)
-
     @property
-    def bytes_an_image(self) -> int:
-        """Bytes that one image and view takes in the bank."""
-        return sum(output.numel() * output.element_size() for output in self.blank_outputs(1))
+    def _final(self) -> int:
+        """Number of the fold that trains on everybody."""
+        return int(self.folds.max()) + 1
 
     @property
     def columns(self) -> int:
         """How many images of a patient pass the trunk: one a map, or one of all maps."""
-        return len(self._columns.paths)
-
-    @property
-    def has_trunk(self) -> bool:
-        """Whether any layer is frozen."""
-        return self._halves[0] is not None
-
-    def blank_outputs(self, images: int) -> Outputs:
-        """Return the trunk's outputs for black images."""
-        size, maps = self.study.network.image_size, len(self._columns.paths[0])
-        blank = np.zeros((images, 3 * maps, size, size), dtype=np.uint8)
-        return self.extractor.extract(blank, np.zeros((images, 3)), 0.0)
-
-    @cached_property
-    def features(self) -> Features:
-        """The trunk outputs, from the bank or computed."""
-        if self.bank is not None:
-            return BankedFeatures(self.bank, self.device)
-        return ComputedFeatures(self._columns, self._drawn, lambda: self.extractor)
+        return len(self._maps.columns.paths)
 
     def cross_validation(self, configuration: Configuration) -> CrossValidation:
         """Return the untrained folds of one configuration."""
         folds = cross_validation_folds(self.folds)
-        return CrossValidation(
-            [self._training(fold, configuration) for fold in folds], self.features, self.labels
-        )
+        return CrossValidation([self._training(fold, configuration) for fold in folds], self.labels)
 
     def development_training(
         self, configuration: Configuration, *, repeat: int = 0
@@ -219,18 +166,13 @@ class Problem:
                 classifier, and another order of the patients.
         """
         everyone = np.arange(len(self.folds))
-        number = int(self.folds.max()) + 1 + repeat
-        fold = Fold(number, everyone, everyone[:0])
-        return CrossValidation([self._training(fold, configuration)], self.features, self.labels)
+        fold = Fold(self._final + repeat, everyone, everyone[:0])
+        return CrossValidation([self._training(fold, configuration)], self.labels)
 
-    def trained_state(self, head: Head) -> dict[str, Tensor]:
-        """Return the whole network's weights with those of ``head`` put in, torchvision's names."""
-        network = self.network
-        state = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        state |= {name: value.cpu() for name, value in head.trained().items()}
-        filled = copy.deepcopy(network)
-        filled.load_state_dict(state)
-        return filled.torchvision_state()
+    def trained_state(self, training: FoldTraining) -> dict[str, Tensor]:
+        """Return the whole network's weights with the trained ones put in, torchvision's names."""
+        network = self.frozen_of(training.fold).network
+        return with_weights(network, training.head.trained()).torchvision_state()
 
     @cached_property
     def first_step(self) -> FirstStep | None:
@@ -238,16 +180,16 @@ class Problem:
         if self.study.transfer is None:
             return None
         return FirstStep.of(
-            self.study,
-            self._folder,
-            split_sha256=self._split_sha256,
-            trunk_sha256=self.trunk_sha256,
+            self.study, self._folder, split_sha256=self._split_sha256, network=self.network
         )
 
     @property
     def numerics(self) -> Numerics:
         """What scores depend on that is settled where a trial runs, not in its study."""
-        return Numerics(self.trunk_sha256, str(self.dtype).removeprefix("torch."))
+        digests = [frozen.trunk_sha256 for frozen in self.frozen]
+        together = hashlib.sha256(" ".join(digests).encode()).hexdigest()
+        trunks = digests[0] if len(digests) == 1 else together
+        return Numerics(trunks, str(self.dtype).removeprefix("torch."))
 
     def check_weights(self) -> None:
         """Make sure that every starting weight can be had.
@@ -259,32 +201,63 @@ class Problem:
         _ = self.network
         _ = self.first_step
 
+    def parts(self) -> list[Part]:
+        """Return every part of the banks that the study's trials read."""
+        strengths = self.study.space.strengths()
+        banks = [frozen.bank for frozen in self.frozen]
+        return [part for bank in banks if bank for part in bank.parts(strengths)]
+
     def check_disk(self) -> None:
-        """Make sure that the disk can hold what the bank lacks, by its files' names alone.
+        """Make sure that the disk can hold what the banks lack, by their files' names alone.
 
         Raises:
             InputError: it cannot.
         """
-        parts = [] if self.bank is None else self.bank.absent(self.study.space.strengths())
-        if self.bank is not None and parts:
-            self.bank.check_disk(parts, self.bytes_an_image)
+        self._check_disk([part for part in self.parts() if not self._bank(part).exists(part)])
 
-    def _start(self, fold: Fold) -> Mapping[str, Tensor] | None:
-        if self.first_step is None:
-            return None
-        if len(fold.validation):
-            return self.first_step.fold(fold.number)
-        return self.first_step.development(self._halves[1])
+    def missing_parts(self) -> list[Part]:
+        """Return the parts that are absent or damaged; damaged files are removed.
+
+        Raises:
+            InputError: the disk cannot hold them.
+        """
+        found = [part for part in self.parts() if not self._bank(part).is_whole(part)]
+        self._check_disk(found)
+        return found
+
+    def fill_part(self, part: Part) -> int:
+        """Compute one part of a bank; return the images passed through its trunk."""
+        return self._bank(part).fill(part, self.frozen[part.trunk].extractor)
+
+    def _check_disk(self, parts: Sequence[Part]) -> None:
+        if parts:
+            self._bank(parts[0]).check_disk(parts, self.frozen[0].bytes_an_image)
+
+    def _bank(self, part: Part) -> Bank:
+        bank = self.frozen[part.trunk].bank
+        assert bank is not None
+        return bank
 
     def _training(self, fold: Fold, configuration: Configuration) -> FoldTraining:
+        frozen = self.frozen_of(fold)
         return FoldTraining(
             fold,
-            self._halves[1],
+            frozen.head,
             self.labels,
             configuration,
             self.study.training,
+            features=frozen.features,
             seed=self.study.seed,
             views=self.study.augmentation.views,
             device=self.device,
             start=self._start(fold),
         )
+
+    def _start(self, fold: Fold) -> Mapping[str, Tensor] | None:
+        """Return the weights that the head begins with; None for the backbone's."""
+        first = self.first_step
+        if first is None:
+            return None
+        # What the first step left frozen still has the backbone's weights.
+        own = self.frozen_of(fold).network.state_dict()
+        return own | dict(first.fold(fold.number) if len(fold.validation) else first.development())

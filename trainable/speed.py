@@ -9,16 +9,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from spaces.parameters import PAPER_LIKE
 from trainable.features import TOGETHER, Outputs
-from trainable.lockstep import Fold
+from trainable.lockstep import Fold, FoldTraining
 from trainable.problem import Problem
 
 TRAINED_TOGETHER = 32
 WHOLE_TOGETHER = 4
 """Samples of the measured batch where every layer trains: 32 would take many seconds."""
 LONG_ENOUGH = 0.3
+FORWARD_AND_BACKWARD = 3
+"""Forward passes that a training pass costs: forward, and a product each for weights and input."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,14 @@ class Rates:
     Attributes:
         trunk: images a second through the frozen layers; infinite if there are none.
         head: samples a second through the layers that train, all maps, backward included.
+        trunk_operations: floating-point operations of an image there, products alone.
+        head_operations: of a sample there, backward included.
     """
 
     trunk: float
     head: float
+    trunk_operations: float
+    head_operations: float
 
 
 def measure_rates(problem: Problem) -> Rates:
@@ -40,19 +47,34 @@ def measure_rates(problem: Problem) -> Rates:
     Blank images serve, so no patient's map is read. The threads are those of one trial.
     """
     with _threads_of_a_trial(problem.study.resources.cpus_per_trial):
+        training = _blank_training(problem)
+        rows, frozen = training.fold.train, problem.frozen_of(training.fold)
+        head = len(rows) / _seconds(lambda: training.train(1))
+        trained = FORWARD_AND_BACKWARD * _operations(lambda: training.predict(rows)) / len(rows)
+        if not frozen.has_trunk:
+            return Rates(np.inf, head, 0.0, trained)
         together = TOGETHER["cpu"]
-        trunk = together / _seconds(lambda: problem.blank_outputs(together))
-        return Rates(trunk if problem.has_trunk else np.inf, _measure_head(problem))
+        passed = _operations(lambda: frozen.blank_outputs(together)) / together
+        trunk = together / _seconds(lambda: frozen.blank_outputs(together))
+        return Rates(trunk, head, passed, trained)
 
 
-def _measure_head(problem: Problem) -> float:
+def _blank_training(problem: Problem) -> FoldTraining:
+    """Return what trains one batch of blank images in an epoch."""
     [training] = problem.development_training(PAPER_LIKE).trainings
+    frozen = problem.frozen_of(training.fold)
     batch = min(TRAINED_TOGETHER, problem.study.training.batch_size)
-    rows = training.fold.train[: batch if problem.has_trunk else WHOLE_TOGETHER]
+    rows = training.fold.train[: batch if frozen.has_trunk else WHOLE_TOGETHER]
     training.fold = Fold(training.fold.number, rows, rows[:0])
-    maps = [problem.blank_outputs(len(rows))] * problem.columns
-    seconds = _seconds(lambda: training.train(_Blank(maps), 1))
-    return len(rows) / seconds
+    training.features = _Blank([frozen.blank_outputs(len(rows))] * problem.columns)
+    return training
+
+
+def _operations(work: Callable[[], object]) -> float:
+    """Return the floating-point operations of its products; torch miscounts backward passes."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops())
 
 
 @dataclass(frozen=True)

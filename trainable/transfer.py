@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -14,8 +16,9 @@ from cohort.split import read_split
 from spaces.errors import InputError, RefusedError
 from spaces.run_files import RunFiles, sha256_of
 from spaces.study import Study, read_study
-from trainable.head import Head
+from trainable.cut import trainable_parameters
 from trainable.model import ABOUT, Model, load_model
+from trainable.network import PolarNetwork
 
 WHERE = "transfer.run"
 
@@ -26,28 +29,32 @@ class FirstStep:
 
     Attributes:
         run: its directory.
+        study: its settings.
         model: its development-set model.
     """
 
     run: RunFiles
+    study: Study
     model: Model
 
     @classmethod
-    def of(cls, study: Study, folder: Path, *, split_sha256: str, trunk_sha256: str) -> FirstStep:
+    def of(
+        cls, study: Study, folder: Path, *, split_sha256: str, network: PolarNetwork
+    ) -> FirstStep:
         """Open the run that ``study`` transfers from.
 
         Fold k of the second step must start from fold k of the first: only that model has never
-        seen the patients that fold k validates. So both need one split, and one frozen trunk.
+        seen the patients that fold k validates. So both need one split, and one backbone.
 
         Args:
             study: the second step, with a ``transfer`` section.
             folder: what its paths are relative to.
             split_sha256: of the second step.
-            trunk_sha256: likewise.
+            network: with the weights that the second step would start from without a first.
 
         Raises:
             InputError: there is no such run, or it has no model yet.
-            RefusedError: it has another split, other maps, another network or another trunk.
+            RefusedError: it has another split, other maps, or another backbone.
         """
         assert study.transfer is not None
         run = RunFiles(folder / study.transfer.run)
@@ -63,10 +70,12 @@ class FirstStep:
             "cohort.segments": (first.cohort.segments, study.cohort.segments),
             "cohort.stack": (first.cohort.stack, study.cohort.stack),
             "network": tuple(
-                (section.backbone, section.image_size, section.trainable_layers)
-                for section in (first.network, study.network)
+                (section.backbone, section.image_size) for section in (first.network, study.network)
             ),
-            "the frozen trunk": (model.info["trunk_sha256"], trunk_sha256),
+            "the frozen trunk": (
+                _frozen_weights(model.network, first),
+                _frozen_weights(network, first),
+            ),
         }
         different = [name for name, (theirs, ours) in found.items() if theirs != ours]
         if different:
@@ -75,7 +84,7 @@ class FirstStep:
                 f"{different[0]} of {study.transfer.run} must be equal to this study's",
                 "Give both studies the same cohort, split (stratify: false), maps and network",
             )
-        return cls(run, model)
+        return cls(run, first, model)
 
     @property
     def sha256(self) -> str:
@@ -101,7 +110,18 @@ class FirstStep:
             "Retrain that run",
         )
 
-    def development(self, head: Head) -> Mapping[str, Tensor]:
-        """Return the parameters that ``head`` trains, as the development-set model has them."""
-        state = self.model.network.state_dict()
-        return {name: state[name] for _, name in head.names}
+    def development(self) -> Mapping[str, Tensor]:
+        """Return the parameters of the development-set model."""
+        return dict(self.model.network.named_parameters())
+
+
+def _frozen_weights(network: PolarNetwork, first: Study) -> str:
+    """Return a digest of the weights and statistics that the first step did not train."""
+    layers, widened = first.network.trainable_layers, first.cohort.is_widened
+    trained = set(trainable_parameters(network, layers, widened=widened))
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        if name not in trained and value.is_floating_point():
+            digest.update(name.encode())
+            digest.update(value.detach().to("cpu", torch.float32).numpy().tobytes())
+    return digest.hexdigest()

@@ -88,7 +88,8 @@ def _train_folds(root: str, device: str, chosen: dict[str, Any]) -> dict[str, An
     for training in validation.trainings:
         path = run.model / FOLDS / f"{training.fold.number}.safetensors"
         trained = training.head.trained()
-        digests[path.name] = save_head(path, trained, trunk_sha256=problem.trunk_sha256)
+        trunk = problem.frozen_of(training.fold).trunk_sha256
+        digests[path.name] = save_head(path, trained, trunk_sha256=trunk)
     replay = {
         "bit_equal": bool((difference == 0).all()),
         "largest_difference": float(difference.max()),
@@ -111,7 +112,7 @@ def _keep_segments(run: RunFiles, loop: CrossValidation, folds: np.ndarray) -> s
         if training.scale is None or training.configuration.lambda_ == 1:
             return None
         rows = training.fold.validation
-        outputs = training.predict(loop.features, rows).cpu().numpy()
+        outputs = training.predict(rows).cpu().numpy()
         segments[rows] = training.scale.restore(outputs[:, :SEGMENTS])
     return write_out_of_fold_segments(run.out_of_fold_segments, segments, folds)
 
@@ -127,9 +128,9 @@ def _train_final(root: str, device: str, chosen: dict[str, Any]) -> dict[str, An
     loop = problem.development_training(Configuration.from_mapping(chosen["configuration"]))
     _train(run, loop, chosen["epochs"], "the development-set model")
     training = loop.trainings[0]
-    digest = save_weights(run.model, problem.trained_state(training.head))
+    digest = save_weights(run.model, problem.trained_state(training))
     everyone = np.arange(len(problem.folds))
-    features = training.represent(loop.features, everyone).cpu().numpy()
+    features = training.represent(everyone).cpu().numpy()
     Familiarity.fit(features, problem.folds).save(run.model)
     scale = training.scale
     return {
@@ -147,7 +148,7 @@ def _train_final(root: str, device: str, chosen: dict[str, Any]) -> dict[str, An
         "segment_sd": None if scale is None else scale.deviation.tolist(),
         "development_patients": len(problem.folds),
         "precision": str(problem.dtype).removeprefix("torch."),
-        "trunk_sha256": problem.trunk_sha256,
+        "trunk_sha256": problem.frozen_of(training.fold).trunk_sha256,
         "first_step_sha256": None if problem.first_step is None else problem.first_step.sha256,
     }
 
@@ -167,8 +168,9 @@ def _train_again(
     except InputError:  # what chance can do: it is told with the spread
         path.unlink(missing_ok=True)
         return {path.name: None}
-    trained = loop.trainings[0].head.trained()
-    return {path.name: save_head(path, trained, trunk_sha256=problem.trunk_sha256)}
+    [training] = loop.trainings
+    trunk = problem.frozen_of(training.fold).trunk_sha256
+    return {path.name: save_head(path, training.head.trained(), trunk_sha256=trunk)}
 
 
 def _train(run: RunFiles, loop: CrossValidation, epochs: int, what: str) -> EpochReport:

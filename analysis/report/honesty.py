@@ -162,7 +162,8 @@ def _say_transfer(study: Study) -> Statement:
     assert study.transfer is not None
     return Statement(
         "Does it start from another run?",
-        f"Yes: fold k starts from fold model k of {study.transfer.run}, with new logits. That "
+        f"Yes: fold k starts from fold model k of {study.transfer.run}, with new logits, so that "
+        "no layer has seen the patients that it validates. That "
         "run's configuration was selected on all development folds, and so was this one's: the "
         "out-of-fold scores may be flattered by both choices. The test set took part in neither.",
         "study.yaml, model/model.json",

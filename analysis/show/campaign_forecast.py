@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -44,31 +45,41 @@ class CampaignForecast:
     seconds: float
 
 
+class Frozen(NamedTuple):
+    """What decides, beside the maps, which banks studies share."""
+
+    layers: int | str
+    trunks: int
+
+
 def forecast_campaign(plan: Plan, cohorts: Sequence[Cohort]) -> CampaignForecast:
     """Return what the studies would cost together; changes nothing.
 
-    Speed is measured once for each input, on a study of the first step: a second step trains the
-    same layers.
+    Speed is measured once for the studies of one input that train the same layers.
 
     Raises:
         InputError: the network's weights cannot be had.
     """
     heads = 0.0
-    banks: dict[tuple[str, ...], Forecast] = {}
+    banks: dict[tuple[tuple[str, ...], Frozen], Forecast] = {}
     trials = 0
     free = 0
-    for maps in plan.campaign.inputs:
-        at, count = _studies_on(plan, maps)
-        study = plan.members[at].study
-        cost = forecast(study, cohorts[at], plan.folder)
+    for (_, frozen), members in _alike(plan).items():
+        at, count = members[0], len(members)
+        # The run that a second step starts from is not there yet.
+        study = plan.members[at].study.model_copy(update={"transfer": None})
+        cost = forecast(study, cohorts[at], plan.folder, trunks=frozen.trunks)
         heads += count * (cost.seconds - cost.bank_seconds - START_SECONDS)
         trials += count * cost.size.trials
         free = cost.free_bytes
         for needed in _banks_of(study):
             if needed == tuple(study.cohort.inputs):
-                banks[needed] = cost
-            elif needed not in banks:
-                banks[needed] = forecast(_on(study, needed), cohorts[at], plan.folder)
+                banks[needed, frozen] = cost
+            elif (needed, frozen) not in banks:
+                alone = _on(study, needed)
+                banks[needed, frozen] = forecast(
+                    alone, cohorts[at], plan.folder, trunks=frozen.trunks
+                )
     return CampaignForecast(
         studies=len(plan.members),
         trials=trials,
@@ -121,10 +132,16 @@ def _classes(plan: Plan, cohorts: Sequence[Cohort]) -> Table:
     return table
 
 
-def _studies_on(plan: Plan, maps: str) -> tuple[int, int]:
-    """Return the position of the first study on an input, and how many there are."""
-    found = [at for at, member in enumerate(plan.members) if member.input == maps]
-    return found[0], len(found)
+def _alike(plan: Plan) -> dict[tuple[str, Frozen], list[int]]:
+    """Return the positions of the studies of one input whose banks are the same."""
+    first = plan.members[0].study.network
+    found: dict[tuple[str, Frozen], list[int]] = {}
+    for at, member in enumerate(plan.members):
+        network, folds = member.study.network, member.study.cohort.split.folds
+        trunks = folds + 1 if first.trains_deeper_than(network) else 1
+        key = member.input, Frozen(network.trainable_layers, trunks)
+        found.setdefault(key, []).append(at)
+    return found
 
 
 def _banks_of(study: Study) -> list[tuple[str, ...]]:

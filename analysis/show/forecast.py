@@ -20,17 +20,16 @@ from cohort.table import Cohort
 from spaces.bank_files import bank_folder, in_words
 from spaces.sections import BankSection
 from spaces.study import Study
+from trainable.attention import squares
 from trainable.problem import Problem
-from trainable.speed import measure_rates
+from trainable.speed import FORWARD_AND_BACKWARD, measure_rates
 
 ASSUMED_AUC = 0.8
 START_SECONDS = 30.0
 PROCESS_BYTES = 1.25e9
 SPARE_DISK = 1.2
-
-
-# Forward and backward cost about three forward passes, so a validated sample a third of a trained.
-FORWARD_AND_BACKWARD = 3
+GPU_RATE = 10e12
+"""Operations a second that small products keep up on a data-centre GPU; a modest guess."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,8 @@ class Forecast:
         free_bytes: free disk where the bank would lie.
         seconds: of computing on this computer's CPU, at most.
         bank_seconds: of these, for the bank.
+        core_seconds: the same, summed over the cores that compute.
+        operations: floating-point operations of it all, products alone.
     """
 
     size: Size
@@ -86,15 +87,23 @@ class Forecast:
     free_bytes: int
     seconds: float
     bank_seconds: float
+    core_seconds: float
+    operations: float
 
 
-def forecast(study: Study, cohort: Cohort, folder: Path) -> Forecast:
+def forecast(study: Study, cohort: Cohort, folder: Path, *, trunks: int = 1) -> Forecast:
     """Return what a study would cost; changes nothing.
 
     Reads the weights, and measures for a second or two how fast black images are computed.
 
+    Args:
+        study: a first step that it starts from must have been run.
+        cohort: its patients.
+        folder: what its paths are relative to.
+        trunks: for how many trunks banks are to be filled, beyond what the study says itself.
+
     Raises:
-        InputError: the network's weights cannot be had.
+        InputError: the network's weights, or the run that it starts from, cannot be had.
     """
     with TemporaryDirectory() as scratch:  # where a random trunk would keep what it measured
         elsewhere = study.model_copy(
@@ -102,17 +111,21 @@ def forecast(study: Study, cohort: Cohort, folder: Path) -> Forecast:
         )
         problem = Problem(elsewhere, cohort, folder, "cpu")
         size = Size.of(study, cohort)
-        parts = list(problem.bank.parts(study.space.strengths())) if problem.bank else []
-        images = sum(part.images for part in parts)
-        filling, training = _core_seconds(problem, images, size.trials, len(cohort.development))
+        parts = problem.parts()
+        images = trunks * sum(part.images for part in parts)
+        rates, work = measure_rates(problem), _work(problem, images, size.trials, cohort)
+        filling, training = work.passed / rates.trunk, work.trained / rates.head
+        seconds = filling + training
         busy = min(size.slots, _fitting(study))
         return Forecast(
             size=size,
             images=images,
-            bank_bytes=images * problem.bytes_an_image if parts else 0,
+            bank_bytes=images * problem.frozen[0].bytes_an_image if parts else 0,
             free_bytes=_free_bytes(bank_folder(study.bank, folder, cohort.folder)),
-            seconds=START_SECONDS + (filling + training) / busy,
+            seconds=START_SECONDS + seconds / busy,
             bank_seconds=filling / busy if parts else 0.0,
+            core_seconds=seconds * study.resources.cpus_per_trial,
+            operations=work.passed * rates.trunk_operations + work.trained * rates.head_operations,
         )
 
 
@@ -127,19 +140,28 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def _core_seconds(problem: Problem, images: int, trials: int, patients: int) -> tuple[float, float]:
-    """Return one slot's computing time for the frozen layers, and for what is trained."""
-    rates, study = measure_rates(problem), problem.study
+@dataclass(frozen=True)
+class _Work:
+    """What is computed: images through the frozen layers, and samples trained behind them."""
+
+    passed: float
+    trained: float
+
+
+def _work(problem: Problem, images: int, trials: int, cohort: Cohort) -> _Work:
+    study, patients, shares = problem.study, len(cohort.development), 1 / FORWARD_AND_BACKWARD
     folds, seeds = study.cohort.split.folds, study.evaluation.seeds
     # The chosen configuration is cross-validated once more, then trained on everybody.
     validated, everybody = trials + 1, seeds
     # A fold trains on all patients but its own, and validates those without a backward pass.
-    passes = validated * (folds - 1 + 1 / FORWARD_AND_BACKWARD) + everybody
+    passes = validated * (folds - 1 + shares) + everybody
     samples = patients * study.training.epochs
     # Without a bank every sample passes the trunk whenever it is trained or validated.
-    if problem.bank is None:
+    if problem.frozen[0].bank is None:
         images = samples * (validated * folds + everybody) * problem.columns
-    return images / rates.trunk, samples * passes / rates.head
+    # Attention: Grad-CAM of two networks, and a shown patient a class under two kinds of square.
+    looked = 2 * cohort.test_size + 2 * 2 * squares(study.network.image_size)
+    return _Work(images + looked * problem.columns, samples * passes + looked * shares)
 
 
 def half_width(auc: float, patients: int, prevalence: float, study: Study) -> float:
@@ -208,6 +230,12 @@ def show_forecast(cost: Forecast, console: Console) -> None:
     table.add_row("memory", f"about {memory:.1f} GB, trials at a time: {slots}")
     cores = f"{os.cpu_count()} CPU cores"
     table.add_row("time", f"at most about {duration(cost.seconds)} on {cores}; less with a GPU")
+    on_gpus = cost.operations / GPU_RATE / 3600
+    table.add_row(
+        "to pay",
+        f"at most {_hours(cost.core_seconds / 3600)} core-hours on cores like these, or "
+        f"{_hours(on_gpus)} GPU-hours at {GPU_RATE / 1e12:.0f} TFLOP/s, which is assumed",
+    )
     console.print(table)
     if SPARE_DISK * cost.bank_bytes > cost.free_bytes:
         text = "the disk is too small for the bank: set bank.path or bank.mode: off"
@@ -267,6 +295,10 @@ def _warnings(study: Study, size: Size) -> list[str]:
     if math.isnan(size.half_width):
         found.append("the test set is too small to hold both classes")
     return found
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.0f}" if hours >= 10 else f"{hours:.2g}"
 
 
 def duration(seconds: float) -> str:

@@ -19,7 +19,7 @@ from spaces.run_files import read_json, read_out_of_fold, sha256_of, write_json
 from trainable.loss import Scale
 
 
-def features_of(_features: object, rows: np.ndarray) -> torch.Tensor:
+def features_of(rows: np.ndarray) -> torch.Tensor:
     """Stand in for what the classifier sees."""
     return torch.from_numpy(np.random.default_rng(0).normal(size=(len(rows), 8)))
 
@@ -34,7 +34,6 @@ class Loop:
     diverges_at: int | None = None
     epoch: int = 0
     trainings: list[SimpleNamespace] = field(default_factory=list)
-    features: None = None
 
     def __post_init__(self) -> None:
         for number in range(self.folds):
@@ -69,7 +68,6 @@ class Problem:
     final_diverges_at: int | None = None
     repeats_diverge_at: dict[int, int] = field(default_factory=dict)
     loops: dict[str, Loop] = field(default_factory=dict)
-    trunk_sha256: str = "t" * 64
     dtype: str = "torch.float32"
     first_step: None = None
 
@@ -88,8 +86,11 @@ class Problem:
         self.loops[name] = Loop(configuration, nothing, 1, end)
         return self.loops[name]
 
-    def trained_state(self, head: SimpleNamespace) -> dict[str, int]:
-        return head.trained()
+    def trained_state(self, training: SimpleNamespace) -> dict[str, int]:
+        return training.head.trained()
+
+    def frozen_of(self, fold: SimpleNamespace) -> SimpleNamespace:
+        return SimpleNamespace(trunk_sha256=f"trunk of fold {fold.number}")
 
 
 @pytest.fixture
@@ -220,7 +221,7 @@ class Scaled:
         self.configuration = SimpleNamespace(lambda_=lambda_)
         self.represent = features_of
 
-    def predict(self, features: None, rows: np.ndarray) -> torch.Tensor:
+    def predict(self, rows: np.ndarray) -> torch.Tensor:
         assert (rows == self.fold.validation).all()
         return torch.from_numpy(np.repeat(rows[:, None], 19, axis=1).astype(np.float32))
 
@@ -231,7 +232,6 @@ def test_fold_models_leave_their_segment_values_in_the_units_of_the_column(
 ) -> None:
     def scaled(self: Loop) -> None:
         self.trainings += [Scaled(number, lambda_) for number in range(self.folds)]
-        self.features = None
 
     monkeypatch.setattr(Loop, "__post_init__", scaled)
     run.files.model.mkdir()

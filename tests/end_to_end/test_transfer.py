@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from in_process import FIXED, finish_in_process, open_cohort, search_in_process
@@ -12,6 +13,7 @@ from spaces.errors import InputError, RefusedError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles
 from spaces.study import read_study
+from trainable.model import load_model
 from trainable.network import draw_linear
 from trainable.problem import Problem
 from trainable.seeds import torch_generator
@@ -96,12 +98,75 @@ def test_a_second_step_runs_to_its_end_and_names_the_first(first_step, second_st
     assert second["replay"]["bit_equal"]
 
 
+def test_fewer_layers_give_every_fold_the_trunk_of_its_own_fold(first_step, second_step):
+    """What fold k's classifier sees is what fold model k of the first step made of its maps."""
+    first = problem_of(first_step)
+    second = problem_of(second_step(**{"network.trainable_layers": 2, "bank": {"mode": "off"}}))
+    assert len(second.frozen) == 6
+    assert len({frozen.trunk_sha256 for frozen in second.frozen}) == 6
+    rows = np.arange(8)
+    before, after = (
+        problem.cross_validation(CONFIGURATION).trainings for problem in (first, second)
+    )
+    for k in range(5):
+        state = load_file(first_step.model / "folds" / f"{k}.safetensors")
+        before[k].head.load_trained(state)
+        assert set(dict(after[k].head.trained())) < set(state)
+        assert_continues(after[k].head, state, seed=second.study.seed, fold=k)
+    theirs, ours = (np.stack([one.represent(rows) for one in all_]) for all_ in (before, after))
+    apart = np.abs(ours[:, None] - theirs[None]).mean(axis=(2, 3))  # fold of one, fold of other
+    assert (apart.argmin(axis=1) == np.arange(5)).all()
+    assert np.diag(apart).max() < 0.1 * apart[~np.eye(5, dtype=bool)].min()
+
+
+@pytest.mark.slow
+def test_a_second_step_with_trunks_of_its_own_runs_to_its_end(first_step, second_step):
+    """Six banks are filled; the final model predicts as the training did that made it."""
+    gentle = {"lambda": 0.5, "augmentation_strength": 0.0, "learning_rate": 0.0003}
+    run = second_step(**{"network.trainable_layers": 2, "space": gentle})
+    problem = problem_of(run)
+    parts = problem.missing_parts()
+    assert {part.trunk for part in parts} == set(range(6))
+    assert len({problem.frozen[part.trunk].bank.path(0, 0.0, 0) for part in parts}) == 6
+    search_in_process(run)
+    assert not problem.missing_parts()
+    finish_in_process(run, open_cohort(run))
+    info = json.loads((run.model / "model.json").read_text())
+    assert info["replay"]["bit_equal"]
+    assert info["trunk_sha256"] == problem.frozen[5].trunk_sha256
+    [training] = problem.development_training(CONFIGURATION).trainings
+    model = load_model(run.model)
+    training.head.load_trained(dict(model.network.named_parameters()))
+    files = problem._maps.columns.paths[0][0]
+    expected = training.represent(np.arange(len(files))).numpy()
+    assert expected.std(axis=0).max() > 0.1, "all patients look alike, so the test says too little"
+    found = model.predict({"reserve": files}).features
+    assert np.abs(found - expected).mean() < 0.02 * expected.std()  # one of them is in bf16
+    third = second_step("third", transfer={"run": "../second"})
+    with pytest.raises(RefusedError, match=r"the frozen trunk of \.\./second must be equal"):
+        problem_of(third).check_weights()
+
+
+def test_more_layers_start_from_the_backbone_where_the_first_step_trained_none(
+    first_step, second_step
+):
+    problem = problem_of(second_step(**{"network.trainable_layers": 4}))
+    [frozen] = problem.frozen
+    state = load_file(first_step.model / "folds" / "2.safetensors")
+    trained = problem.cross_validation(CONFIGURATION).trainings[2].head.trained()
+    backbone = frozen.network.state_dict()
+    fresh = set(trained) - set(state)
+    assert fresh
+    for name in set(trained) - set(CLASSIFIER):
+        assert torch.equal(trained[name], backbone[name] if name in fresh else state[name])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"cohort.split": {"test": 12, "seed": 1}}, "cohort.split of ../first must be equal"),
         ({"cohort.inputs": ["rest"]}, "cohort.inputs of ../first must be equal"),
-        ({"network.trainable_layers": 2}, "network of ../first must be equal"),
+        ({"network.image_size": 48}, "network of ../first must be equal"),
         ({"network.weights": "random"}, "the frozen trunk of ../first must be equal"),
     ],
 )

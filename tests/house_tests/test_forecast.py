@@ -9,8 +9,11 @@ import pytest
 import torch
 import yaml
 from rich.console import Console
+from torch.utils.flop_counter import FlopCounterMode
 
+from analysis.show.campaign_forecast import forecast_campaign
 from analysis.show.forecast import (
+    Forecast,
     Size,
     forecast,
     half_width,
@@ -20,6 +23,7 @@ from analysis.show.forecast import (
 )
 from cohort.table import read_cohort
 from polartune import commands
+from spaces.campaign import read_campaign
 from spaces.errors import InputError
 from spaces.study import Study
 from trainable.features import TOGETHER
@@ -181,12 +185,12 @@ def test_the_disk_is_the_one_that_the_bank_will_lie_on(
     assert asked == [tmp_path.resolve()]
 
 
-def seconds(study: Study, phantom: Path, **changes: object) -> float:
+def predicted(study: Study, phantom: Path, **changes: object) -> Forecast:
     content = yaml.safe_load(study.as_yaml())
     for section, values in changes.items():
         content[section] = content.get(section, {}) | values
     changed = Study.model_validate(content)
-    return forecast(changed, read_cohort(changed, phantom.parent), phantom.parent).seconds
+    return forecast(changed, read_cohort(changed, phantom.parent), phantom.parent)
 
 
 def test_the_time_follows_from_measured_rates(
@@ -194,32 +198,80 @@ def test_the_time_follows_from_measured_rates(
 ) -> None:
     """48 patients, 7 trials and the winner again, 3 epochs, 5 folds; 480 images in the bank.
 
-    The winner is then trained 5 times on everybody.
+    The winner is then trained 5 times on everybody. Attention is two passes of each of 12 test
+    patients, and of two shown ones 15 x 15 squares of two kinds: 924 passes of 2 maps.
     """
-    monkeypatch.setattr(
-        "analysis.show.forecast.measure_rates", lambda _: Rates(trunk=10.0, head=4.0)
-    )
+    rates = Rates(trunk=10.0, head=4.0, trunk_operations=7e9, head_operations=2e9)
+    monkeypatch.setattr("analysis.show.forecast.measure_rates", lambda _: rates)
     monkeypatch.setattr("os.cpu_count", lambda: 4)
-    head = 48 * 3 * (8 * (4 + 1 / 3) + 5) / 4.0
-    assert seconds(study, phantom) == pytest.approx(30 + (head + 480 / 10) / 3)
-    one = seconds(study, phantom, resources={"slots": 1})
-    assert one == pytest.approx(30 + head + 480 / 10)
-    crowded = seconds(study, phantom, resources={"slots": 3, "cpus_per_trial": 2})
-    assert crowded == pytest.approx(30 + (head + 480 / 10) / 2), "no more at a time than fit"
-    off = seconds(study, phantom, bank={"mode": "off"}, resources={"slots": 1})
-    assert off == pytest.approx(30 + head + 48 * 3 * (8 * 5 + 5) * 2 / 10)
+    samples = 48 * 3 * (8 * (4 + 1 / 3) + 5) + 924 / 3
+    head, trunk = samples / 4.0, (480 + 2 * 924) / 10
+    cost = predicted(study, phantom)
+    assert cost.seconds == pytest.approx(30 + (head + trunk) / 3)
+    assert cost.core_seconds == pytest.approx(head + trunk)
+    assert cost.operations == pytest.approx(7e9 * (480 + 2 * 924) + 2e9 * samples)
+    one = predicted(study, phantom, resources={"slots": 1})
+    assert one.seconds == pytest.approx(30 + head + trunk)
+    crowded = predicted(study, phantom, resources={"slots": 3, "cpus_per_trial": 2})
+    assert crowded.seconds == pytest.approx(30 + (head + trunk) / 2), "no more at a time than fit"
+    assert crowded.core_seconds == pytest.approx(2 * (head + trunk))
+    off = predicted(study, phantom, bank={"mode": "off"}, resources={"slots": 1})
+    each_time = 48 * 3 * (8 * 5 + 5) * 2 + 2 * 924
+    assert off.seconds == pytest.approx(30 + head + each_time / 10)
+
+
+def test_what_is_to_pay_is_said(study: Study, phantom: Path) -> None:
+    with Path(os.devnull).open("w") as nowhere:
+        console = Console(width=80, record=True, file=nowhere)
+        size = Size.of(study, read_cohort(study, phantom.parent))
+        show_forecast(Forecast(size, 480, 10**6, 10**9, 4000.0, 10.0, 9000.0, 9e16), console)
+    said = " ".join(console.export_text().split())
+    assert "at most 2.5 core-hours on cores like these, or 2.5 GPU-hours at 10 TFLOP/s" in said
+
+
+@pytest.mark.parametrize(("layers", "banks"), [(None, 1), (3, 1), (1, 4), (4, 2)])
+def test_a_campaign_fills_each_bank_once(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: int | None, banks: int
+) -> None:
+    """2 maps of 48 patients, 5 images and views of each.
+
+    A second step of the same layers reads the same bank, of more layers one of its own, of fewer
+    layers one for each fold and one for the final model.
+    """
+    rates = Rates(trunk=10.0, head=4.0, trunk_operations=7e9, head_operations=2e9)
+    monkeypatch.setattr("analysis.show.forecast.measure_rates", lambda _: rates)
+    shared = {name: CONTENT[name] for name in ("augmentation", "space", "training", "search")}
+    section = {"derive": {"impaired_any": {"below": 2.6}}, "colour_scale": "fixed"}
+    file = tmp_path / "campaign.yaml"
+    campaign = {
+        "format": "polartune/campaign/1",
+        "name": "all",
+        "inputs": {"rest": ["rest"], "stack": ["rest", "stress"]},
+        "targets": ["impaired_any"],
+        "transfer": {"targets": ["sex", "hypertension"], "trainable_layers": layers},
+        "study": shared
+        | {"network": CONTENT["network"], "cohort": section | {"path": str(phantom)}}
+        | {"resources": {"slots": 3}},
+    }
+    campaign["study"]["cohort"]["split"] = {"test": 12, "folds": 2}
+    file.write_text(yaml.safe_dump(campaign))
+    plan = read_campaign(file, tmp_path / "runs")
+    cohorts = [read_cohort(member.study, plan.folder) for member in plan.members]
+    cost = forecast_campaign(plan, cohorts)
+    assert (cost.studies, cost.trials) == (6, 6 * 7)
+    assert cost.images == banks * 2 * 48 * 5
 
 
 @pytest.mark.parametrize(
     ("layers", "expected"),
-    [(3, Rates(trunk=TOGETHER["cpu"] / 0.5, head=32 / 0.5)), ("all", Rates(np.inf, 8.0))],
+    [(3, (TOGETHER["cpu"] / 0.5, 32 / 0.5)), ("all", (np.inf, 8.0))],
 )
 def test_rates_are_measured_with_the_threads_of_a_trial(
     study: Study,
     phantom: Path,
     monkeypatch: pytest.MonkeyPatch,
     layers: int | str,
-    expected: Rates,
+    expected: tuple[float, float],
 ) -> None:
     """All that is measured is done once, and said to take half a second: no real clock decides."""
     content = yaml.safe_load(study.as_yaml())
@@ -234,7 +286,15 @@ def test_rates_are_measured_with_the_threads_of_a_trial(
     rates = measure_rates(problem)
     assert asked == [2, before]
     assert torch.get_num_threads() == before
-    assert rates == expected
+    assert (rates.trunk, rates.head) == expected
+    assert (rates.trunk_operations > 0) == (layers == 3)
+    # Late stacking: two maps pass the network, whose products are done forward and backward.
+    passed = FlopCounterMode(display=False)
+    with passed, torch.no_grad():
+        problem.network.eval()(*torch.zeros(2, 1, 3, 32, 32))
+    whole = passed.get_total_flops()
+    trained = rates.head_operations + 3 * 2 * rates.trunk_operations
+    assert trained == pytest.approx(3 * whole, rel=0.01)
 
 
 def test_the_shortest_time_counts_and_the_first_does_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,19 @@ def test_the_second_step_starts_from_the_first_target_if_none_is_named(tmp_path:
     }
 
 
+def test_the_second_step_may_train_other_layers(tmp_path: Path) -> None:
+    second = {"targets": ["sex"], "trainable_layers": 1}
+    plan = read_campaign(write(tmp_path, transfer=second), tmp_path / "runs")
+    layers = {member.target: member.study.network.trainable_layers for member in plan.members}
+    assert layers == {"impaired_any": 3, "impaired_LAD": 3, "sex": 1}
+    network = plan.members[0].study.network
+    assert network.trains_deeper_than(plan.members[-1].study.network)
+    assert not network.trains_deeper_than(network)
+    everything = network.model_copy(update={"trainable_layers": "all"})
+    assert everything.trains_deeper_than(network)
+    assert not network.trains_deeper_than(everything)
+
+
 def test_without_a_second_step_nothing_is_transferred(tmp_path: Path) -> None:
     plan = read_campaign(write(tmp_path, transfer=None), tmp_path / "runs")
     assert len(plan.members) == 4

@@ -59,11 +59,11 @@ def test_a_report_is_a_full_cross_validation(make_run):
 
 def test_bank_on_and_off_give_equal_curves(make_run):
     banked = opened(make_run("on"))
-    assert isinstance(banked.features, BankedFeatures)
+    assert isinstance(banked.frozen[0].features, BankedFeatures)
     on = curve(banked)
     open_problem.cache_clear()
     computed = opened(make_run("off", **{"bank.mode": "off"}))
-    assert isinstance(computed.features, ComputedFeatures)
+    assert isinstance(computed.frozen[0].features, ComputedFeatures)
     assert all(same(a, b) for a, b in zip(on, curve(computed), strict=True))
 
 
@@ -78,8 +78,8 @@ def test_a_second_study_on_the_same_maps_computes_nothing(make_run):
 def test_a_damaged_part_is_computed_again(make_run):
     run = make_run()
     problem = opened(run)
-    part = next(problem.bank.parts([0.0]))
-    path = problem.bank.path(part.column, part.strength, part.chunk)
+    part = problem.parts()[0]
+    path = problem.frozen[0].bank.path(part.column, part.strength, part.chunk)
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(bytes(content))
@@ -187,7 +187,7 @@ def test_the_saved_model_predicts_what_was_trained(make_run, tmp_path, precision
     loop = problem.development_training(CONFIGURATION)
     loop.advance()
     training = loop.trainings[0]
-    digest = save_weights(tmp_path / "model", problem.trained_state(training.head))
+    digest = save_weights(tmp_path / "model", problem.trained_state(training))
     assert "_fc.weight" in load_file(tmp_path / "model" / "model.safetensors")
     info = {
         "sha256": digest,
@@ -196,14 +196,14 @@ def test_the_saved_model_predicts_what_was_trained(make_run, tmp_path, precision
         "inputs": ["reserve"],
         "stack": "late",
         "segments_prefix": "mfr",
-        "trunk_sha256": problem.trunk_sha256,
+        "trunk_sha256": problem.frozen[0].trunk_sha256,
         "segment_mean": training.scale.mean.tolist(),
         "segment_sd": training.scale.deviation.tolist(),
     }
     write_json(tmp_path / "model" / "model.json", "model", info)
-    files = problem._columns.paths[0][0]
+    files = problem._maps.columns.paths[0][0]
     prediction = load_model(tmp_path / "model").predict({"reserve": files})
-    expected = training.predict(problem.features, np.arange(len(files))).numpy()
+    expected = training.predict(np.arange(len(files))).numpy()
     np.testing.assert_allclose(prediction.logits, expected[:, 17:], atol=tolerance)
     np.testing.assert_allclose(
         prediction.segments, training.scale.restore(expected[:, :17]), atol=tolerance
@@ -212,9 +212,9 @@ def test_the_saved_model_predicts_what_was_trained(make_run, tmp_path, precision
     again.advance()
     other = again.trainings[0]
     path = tmp_path / "1.safetensors"
-    digest = save_head(path, other.head.trained(), trunk_sha256=problem.trunk_sha256)
+    digest = save_head(path, other.head.trained(), trunk_sha256=problem.frozen[0].trunk_sha256)
     repeated = load_model(tmp_path / "model").with_head(path, digest).predict({"reserve": files})
-    others = other.predict(problem.features, np.arange(len(files))).numpy()
+    others = other.predict(np.arange(len(files))).numpy()
     np.testing.assert_allclose(repeated.logits, others[:, 17:], atol=tolerance)
     assert np.abs(others - expected).max() > 10 * tolerance
 
@@ -229,7 +229,7 @@ def test_stacked_maps_train(make_run, stack):
 @pytest.mark.slow
 def test_everything_can_train(make_run):
     problem = opened(make_run(**{"network.trainable_layers": "all"}))
-    assert problem.bank is None
+    assert problem.frozen[0].bank is None
     assert curve(problem, epochs=1)[0].finite
 
 
@@ -264,13 +264,14 @@ def test_a_random_trunk_serves_one_map_and_two(make_run):
 def test_an_epoch_uses_its_view_and_validation_the_plain_image(make_run, monkeypatch):
     validation = opened(make_run()).cross_validation(CONFIGURATION)
     seen = []
-    read = validation.features.read
+    features = validation.trainings[0].features
+    read = features.read
 
     def watch(strength, view, rows):
         seen.append((strength, view))
         return read(strength, view, rows)
 
-    monkeypatch.setattr(validation.features, "read", watch)
+    monkeypatch.setattr(features, "read", watch)
     for epoch in (1, 2, 3):
         seen.clear()
         validation.advance()
