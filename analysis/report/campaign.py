@@ -7,13 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup
 
 from analysis.judge.answer import maps_of, number, percent, plain, title
 from analysis.judge.external import read_external_judgements
 from analysis.judge.metric_tables import MODEL
 from analysis.report.findings import read_findings
-from analysis.report.page import environment, stylesheet
+from analysis.report.page import environment
 from analysis.statistics.bootstrap import LOGIT_DELONG, PERCENTILE, clopper_pearson_interval
 from analysis.statistics.chance import holm
 from analysis.statistics.metrics import HALF
@@ -202,7 +201,6 @@ def _render(
     made = environment()
     made.filters |= {"plain": plain}
     return made.get_template(TEMPLATE).render(
-        style=Markup(stylesheet()),  # noqa: S704  our own file
         campaign=campaign,
         shared=plan.members[0].study,
         steps=steps,

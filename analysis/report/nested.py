@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from analysis.judge.answer import SPACE, limits, maps_of, number, percent, plain
 from analysis.judge.nested import KIND, RESULT, TABLE
-from analysis.report.page import environment, stylesheet
+from analysis.report.page import environment
 from analysis.statistics.bootstrap import LOGIT_DELONG
 from spaces.parameters import NAMES
 from spaces.run_files import read_json, write_text
@@ -24,7 +22,6 @@ def write_nested(root: Path, study: Study) -> Path:
     made = environment()
     made.filters |= {"plain": plain}
     page = made.get_template(TEMPLATE).render(
-        style=Markup(stylesheet()),  # noqa: S704  our own file
         study=study,
         result=content,
         maps=maps_of(content["inputs"]),

@@ -131,7 +131,6 @@ def render(run: RunFiles, cohort: Cohort, found: Findings) -> str:
     for name, figure in figures.items():
         write_text(run.root / FOLDER / f"{name}.svg", figure.svg)
     shown = {
-        "style": Markup(stylesheet()),  # noqa: S704  our own file
         "cohort": cohort,
         "found": found,
         "study": found.study,
@@ -172,7 +171,7 @@ def _words(found: Findings, contents: Contents) -> Words:
 
 
 def environment() -> Environment:
-    """Return where the templates lie, with the filters that they share."""
+    """Return where the templates lie, with the filters and the looks that they share."""
     made = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -189,12 +188,9 @@ def environment() -> Environment:
         "short": _short,
         "moment": moment,
     }
+    style = Path(__file__).with_name(STYLE).read_text(encoding="utf-8")
+    made.globals["style"] = Markup(style)  # noqa: S704  our own file
     return made
-
-
-def stylesheet() -> str:
-    """Return what every page looks like."""
-    return Path(__file__).with_name(STYLE).read_text(encoding="utf-8")
 
 
 def _files(run: RunFiles) -> dict[str, str]:
