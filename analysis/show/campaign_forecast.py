@@ -13,10 +13,12 @@ from rich.table import Table
 from analysis.judge.answer import plain
 from analysis.show.forecast import (
     START_SECONDS,
+    Computing,
     Forecast,
     duration,
     forecast,
     show_warnings,
+    to_pay,
 )
 from cohort.table import Cohort
 from spaces.bank_files import in_words
@@ -34,7 +36,9 @@ class CampaignForecast:
         images: images and views that pass the frozen layers, each once whoever needs it.
         bank_bytes: disk for what they yield.
         free_bytes: free disk where the banks would lie.
-        seconds: of computing on this computer's CPU, at most.
+        computing: of banks and trials.
+        cores: of a trial.
+        at_a_time: trials that this computer's CPU computes.
     """
 
     studies: int
@@ -42,7 +46,14 @@ class CampaignForecast:
     images: int
     bank_bytes: int
     free_bytes: int
-    seconds: float
+    computing: Computing
+    cores: int
+    at_a_time: int
+
+    @property
+    def seconds(self) -> float:
+        """From the command to the end on this computer's CPU."""
+        return START_SECONDS + self.computing.seconds / self.at_a_time
 
 
 class Frozen(NamedTuple):
@@ -60,18 +71,16 @@ def forecast_campaign(plan: Plan, cohorts: Sequence[Cohort]) -> CampaignForecast
     Raises:
         InputError: the network's weights cannot be had.
     """
-    heads = 0.0
+    computing = Computing(0.0, 0.0)
     banks: dict[tuple[tuple[str, ...], Frozen], Forecast] = {}
     trials = 0
-    free = 0
     for (_, frozen), members in _alike(plan).items():
         at, count = members[0], len(members)
         # The run that a second step starts from is not there yet.
         study = plan.members[at].study.model_copy(update={"transfer": None})
         cost = forecast(study, cohorts[at], plan.folder, trunks=frozen.trunks)
-        heads += count * (cost.seconds - cost.bank_seconds - START_SECONDS)
+        computing += cost.training * count
         trials += count * cost.size.trials
-        free = cost.free_bytes
         for needed in _banks_of(study):
             if needed == tuple(study.cohort.inputs):
                 banks[needed, frozen] = cost
@@ -85,8 +94,10 @@ def forecast_campaign(plan: Plan, cohorts: Sequence[Cohort]) -> CampaignForecast
         trials=trials,
         images=sum(bank.images for bank in banks.values()),
         bank_bytes=sum(bank.bank_bytes for bank in banks.values()),
-        free_bytes=free,
-        seconds=START_SECONDS + heads + sum(bank.bank_seconds for bank in banks.values()),
+        free_bytes=cost.free_bytes,
+        computing=sum((bank.filling for bank in banks.values()), computing),
+        cores=cost.size.cores,
+        at_a_time=cost.at_a_time,
     )
 
 
@@ -115,6 +126,7 @@ def show_campaign_forecast(
         f"{in_words(cost.bank_bytes)} of disk ({in_words(cost.free_bytes)} free)",
     )
     table.add_row("time", f"at most about {duration(cost.seconds)} on this computer's CPU cores")
+    table.add_row("to pay", to_pay(cost.computing, cost.cores))
     table.add_row("test set", "opened once, when every model is frozen")
     console.print(table)
 

@@ -41,6 +41,7 @@ class Size:
         trainings: trials x folds.
         epochs: epochs of a fold in all, at most (the scheduler stops trials earlier).
         slots: trials at a time on this computer's CPU.
+        cores: of each trial.
         half_width: of the test AUC's interval, were the AUC ``ASSUMED_AUC``.
     """
 
@@ -48,6 +49,7 @@ class Size:
     trainings: int
     epochs: int
     slots: int
+    cores: int
     half_width: float
 
     @classmethod
@@ -62,33 +64,58 @@ class Size:
             trainings=trainings,
             epochs=trainings * study.training.epochs,
             slots=_fitting(study) if slots == "auto" else slots,
+            cores=study.resources.cpus_per_trial,
             half_width=half_width(ASSUMED_AUC, cohort.test_size, prevalence, study),
         )
 
 
 @dataclass(frozen=True)
+class Computing:
+    """Computing to be done.
+
+    Attributes:
+        seconds: of one trial's CPU cores here.
+        operations: floating-point operations, products alone.
+    """
+
+    seconds: float
+    operations: float
+
+    def __add__(self, other: Computing) -> Computing:
+        """Return both together."""
+        return Computing(self.seconds + other.seconds, self.operations + other.operations)
+
+    def __mul__(self, times: int) -> Computing:
+        """Return it done several times."""
+        return Computing(times * self.seconds, times * self.operations)
+
+
+@dataclass(frozen=True)
 class Forecast:
-    """What a study would take here, as measured with its network.
+    """What a study would take here, at most, as measured with its network.
 
     Attributes:
         size: what it asks for.
         images: images and views that pass the frozen layers once.
         bank_bytes: disk for what they yield; 0 without a bank.
         free_bytes: free disk where the bank would lie.
-        seconds: of computing on this computer's CPU, at most.
-        bank_seconds: of these, for the bank.
-        core_seconds: the same, summed over the cores that compute.
-        operations: floating-point operations of it all, products alone.
+        filling: of the bank.
+        training: and all else; without a bank, everything.
+        at_a_time: trials that this computer's CPU computes.
     """
 
     size: Size
     images: int
     bank_bytes: int
     free_bytes: int
-    seconds: float
-    bank_seconds: float
-    core_seconds: float
-    operations: float
+    filling: Computing
+    training: Computing
+    at_a_time: int
+
+    @property
+    def seconds(self) -> float:
+        """From the command to the end on this computer's CPU."""
+        return START_SECONDS + (self.filling + self.training).seconds / self.at_a_time
 
 
 def forecast(study: Study, cohort: Cohort, folder: Path, *, trunks: int = 1) -> Forecast:
@@ -113,19 +140,20 @@ def forecast(study: Study, cohort: Cohort, folder: Path, *, trunks: int = 1) -> 
         size = Size.of(study, cohort)
         parts = problem.parts()
         images = trunks * sum(part.images for part in parts)
-        rates, work = measure_rates(problem), _work(problem, images, size.trials, cohort)
-        filling, training = work.passed / rates.trunk, work.trained / rates.head
-        seconds = filling + training
-        busy = min(size.slots, _fitting(study))
+        rates = measure_rates(problem)
+        passed, trained = _later_work(problem, size.trials, cohort)
+        through_trunk, through_head = rates.trunk_operations, rates.head_operations
         return Forecast(
             size=size,
             images=images,
             bank_bytes=images * problem.frozen[0].bytes_an_image if parts else 0,
             free_bytes=_free_bytes(bank_folder(study.bank, folder, cohort.folder)),
-            seconds=START_SECONDS + seconds / busy,
-            bank_seconds=filling / busy if parts else 0.0,
-            core_seconds=seconds * study.resources.cpus_per_trial,
-            operations=work.passed * rates.trunk_operations + work.trained * rates.head_operations,
+            filling=Computing(images / rates.trunk, images * through_trunk),
+            training=Computing(
+                passed / rates.trunk + trained / rates.head,
+                passed * through_trunk + trained * through_head,
+            ),
+            at_a_time=min(size.slots, _fitting(study)),
         )
 
 
@@ -140,15 +168,11 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What is computed: images through the frozen layers, and samples trained behind them."""
+def _later_work(problem: Problem, trials: int, cohort: Cohort) -> tuple[float, float]:
+    """Return images through the frozen layers beside the bank's, and samples trained behind them.
 
-    passed: float
-    trained: float
-
-
-def _work(problem: Problem, images: int, trials: int, cohort: Cohort) -> _Work:
+    A sample that is validated counts as the share of a trained one that it costs.
+    """
     study, patients, shares = problem.study, len(cohort.development), 1 / FORWARD_AND_BACKWARD
     folds, seeds = study.cohort.split.folds, study.evaluation.seeds
     # The chosen configuration is cross-validated once more, then trained on everybody.
@@ -157,11 +181,12 @@ def _work(problem: Problem, images: int, trials: int, cohort: Cohort) -> _Work:
     passes = validated * (folds - 1 + shares) + everybody
     samples = patients * study.training.epochs
     # Without a bank every sample passes the trunk whenever it is trained or validated.
+    images = 0
     if problem.frozen[0].bank is None:
         images = samples * (validated * folds + everybody) * problem.columns
     # Attention: Grad-CAM of two networks, and a shown patient a class under two kinds of square.
     looked = 2 * cohort.test_size + 2 * 2 * squares(study.network.image_size)
-    return _Work(images + looked * problem.columns, samples * passes + looked * shares)
+    return images + looked * problem.columns, samples * passes + looked * shares
 
 
 def half_width(auc: float, patients: int, prevalence: float, study: Study) -> float:
@@ -230,12 +255,7 @@ def show_forecast(cost: Forecast, console: Console) -> None:
     table.add_row("memory", f"about {memory:.1f} GB, trials at a time: {slots}")
     cores = f"{os.cpu_count()} CPU cores"
     table.add_row("time", f"at most about {duration(cost.seconds)} on {cores}; less with a GPU")
-    on_gpus = cost.operations / GPU_RATE / 3600
-    table.add_row(
-        "to pay",
-        f"at most {_hours(cost.core_seconds / 3600)} core-hours on cores like these, or "
-        f"{_hours(on_gpus)} GPU-hours at {GPU_RATE / 1e12:.0f} TFLOP/s, which is assumed",
-    )
+    table.add_row("to pay", to_pay(cost.filling + cost.training, cost.size.cores))
     console.print(table)
     if SPARE_DISK * cost.bank_bytes > cost.free_bytes:
         text = "the disk is too small for the bank: set bank.path or bank.mode: off"
@@ -297,7 +317,19 @@ def _warnings(study: Study, size: Size) -> list[str]:
     return found
 
 
+def to_pay(computing: Computing, cores: int) -> str:
+    """Return what a cluster would be paid for; ``cores`` are one trial's."""
+    on_cpus = _hours(computing.seconds * cores / 3600)
+    on_gpus = _hours(computing.operations / GPU_RATE / 3600)
+    return (
+        f"at most {on_cpus} core-hours on cores like these, or {on_gpus} GPU-hours at "
+        f"{GPU_RATE / 1e12:.0f} TFLOP/s, which is assumed"
+    )
+
+
 def _hours(hours: float) -> str:
+    if hours < 0.01:
+        return "0.01"
     return f"{hours:.0f}" if hours >= 10 else f"{hours:.2g}"
 
 

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from analysis.show.campaign_forecast import forecast_campaign
 from analysis.show.forecast import (
+    Computing,
     Forecast,
     Size,
     forecast,
@@ -20,6 +21,7 @@ from analysis.show.forecast import (
     show_forecast,
     show_patients,
     show_size,
+    to_pay,
 )
 from cohort.table import read_cohort
 from polartune import commands
@@ -208,13 +210,14 @@ def test_the_time_follows_from_measured_rates(
     head, trunk = samples / 4.0, (480 + 2 * 924) / 10
     cost = predicted(study, phantom)
     assert cost.seconds == pytest.approx(30 + (head + trunk) / 3)
-    assert cost.core_seconds == pytest.approx(head + trunk)
-    assert cost.operations == pytest.approx(7e9 * (480 + 2 * 924) + 2e9 * samples)
+    whole = cost.filling + cost.training
+    assert whole.seconds == pytest.approx(head + trunk)
+    assert whole.operations == pytest.approx(7e9 * (480 + 2 * 924) + 2e9 * samples)
     one = predicted(study, phantom, resources={"slots": 1})
     assert one.seconds == pytest.approx(30 + head + trunk)
     crowded = predicted(study, phantom, resources={"slots": 3, "cpus_per_trial": 2})
     assert crowded.seconds == pytest.approx(30 + (head + trunk) / 2), "no more at a time than fit"
-    assert crowded.core_seconds == pytest.approx(2 * (head + trunk))
+    assert crowded.size.cores == 2
     off = predicted(study, phantom, bank={"mode": "off"}, resources={"slots": 1})
     each_time = 48 * 3 * (8 * 5 + 5) * 2 + 2 * 924
     assert off.seconds == pytest.approx(30 + head + each_time / 10)
@@ -224,9 +227,13 @@ def test_what_is_to_pay_is_said(study: Study, phantom: Path) -> None:
     with Path(os.devnull).open("w") as nowhere:
         console = Console(width=80, record=True, file=nowhere)
         size = Size.of(study, read_cohort(study, phantom.parent))
-        show_forecast(Forecast(size, 480, 10**6, 10**9, 4000.0, 10.0, 9000.0, 9e16), console)
+        done = Computing(900.0, 4e15), Computing(8100.0, 3.2e16)
+        show_forecast(Forecast(size, 480, 10**6, 10**9, *done, at_a_time=2), console)
     said = " ".join(console.export_text().split())
-    assert "at most 2.5 core-hours on cores like these, or 2.5 GPU-hours at 10 TFLOP/s" in said
+    assert "at most about 76 min on" in said
+    assert "at most 2.5 core-hours on cores like these, or 1 GPU-hours at 10 TFLOP/s" in said
+    assert to_pay(Computing(3600.0, 0.0), 4).startswith("at most 4 core-hours on cores like these")
+    assert "or 0.01 GPU-hours" in to_pay(Computing(3600.0, 0.0), 4)
 
 
 @pytest.mark.parametrize(("layers", "banks"), [(None, 1), (3, 1), (1, 4), (4, 2)])
@@ -260,6 +267,10 @@ def test_a_campaign_fills_each_bank_once(
     cost = forecast_campaign(plan, cohorts)
     assert (cost.studies, cost.trials) == (6, 6 * 7)
     assert cost.images == banks * 2 * 48 * 5
+    alone = forecast(plan.members[0].study, cohorts[0], plan.folder)
+    both = forecast(plan.members[1].study, cohorts[1], plan.folder)
+    trained = 3 * (alone.training.seconds + both.training.seconds)
+    assert cost.computing.seconds == pytest.approx(trained + cost.images / 10)
 
 
 @pytest.mark.parametrize(
