@@ -236,7 +236,7 @@ def test_what_is_to_pay_is_said(study: Study, phantom: Path) -> None:
     assert "or 0.01 GPU-hours" in to_pay(Computing(3600.0, 0.0), 4)
 
 
-@pytest.mark.parametrize(("layers", "banks"), [(None, 1), (3, 1), (1, 4), (4, 2)])
+@pytest.mark.parametrize(("layers", "banks"), [(None, 1), (1, 4), (4, 2)])
 def test_a_campaign_fills_each_bank_once(
     phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: int | None, banks: int
 ) -> None:

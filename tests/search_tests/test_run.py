@@ -80,6 +80,7 @@ def searched(
     return on
 
 
+@pytest.mark.slow
 def test_one_and_two_slots_give_the_same(searched: Callable[[int], RunFiles]) -> None:
     one, two = (read_trials(searched(slots).trials) for slots in (1, 2))
     assert outcome(one) == outcome(two)
