@@ -13,7 +13,7 @@ BENCH :=
 
 .PHONY: help install demo test test-all lint audit clean bench bench-overhead bench-growth \
         bench-bootstrap bench-quality bench-limit bench-paper bench-scale bench-page \
-        faults faults-peers
+        faults faults-peers soak
 .DEFAULT_GOAL := help
 
 help:
@@ -35,6 +35,7 @@ help:
 	@echo "make faults    what real machines do to a study, done on purpose (20 minutes)"
 	@echo "make faults-peers"
 	@echo "                the same to a plain Ray Tune script, each cut off after a minute"
+	@echo "make soak      1,000 short trials, their processes killed at random (5 minutes)"
 	@echo "make clean     remove caches, and nothing that you computed"
 
 install: $(INSTALLED)
@@ -103,6 +104,9 @@ faults: $(INSTALLED)
 
 faults-peers: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.faults.peers $(BENCH)
+
+soak: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak $(BENCH)
 
 clean:
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage *.egg-info

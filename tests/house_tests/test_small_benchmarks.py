@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 HOME = Path(__file__).parents[2]
 NAMES = (
     *("overhead", "growth", "search_quality", "bootstrap", "limit", "paper_study", "tried"),
-    *("scale", "slopes"),
+    *("scale", "slopes", "soak"),
 )
 
 
@@ -100,6 +100,15 @@ def test_scale(quick: Callable[..., dict[str, Any]]) -> None:
         assert 1 < one["trial_seconds"] < 2
         assert one["driver_mb"]["after_warm_up"] > 10
     assert len(result["goals"]) == 2
+
+
+def test_soak(quick: Callable[..., dict[str, Any]]) -> None:
+    """Processes are killed, their trials start again, and each ends once."""
+    result = quick("soak")
+    assert result["killed"] > 0
+    assert result["started_again"] > 0
+    assert result["ended_once"]
+    assert result["complete"] + result["failed"] == result["trials"] == 10
 
 
 def test_slopes(quick: Callable[..., dict[str, Any]]) -> None:
