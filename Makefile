@@ -13,6 +13,7 @@ BENCH :=
 
 .PHONY: help install demo test test-all lint audit clean bench bench-overhead bench-growth \
         bench-bootstrap bench-quality bench-limit bench-paper bench-scale bench-page \
+        bench-campaign \
         faults faults-peers soak
 .DEFAULT_GOAL := help
 
@@ -29,6 +30,8 @@ help:
 	@echo "                grow; which search finds most"
 	@echo "make bench-paper | bench-bootstrap"
 	@echo "                a study of the paper's size; resampling against a plain loop"
+	@echo "make bench-campaign"
+	@echo "                the paper's whole programme on phantoms, judged on fresh ones (two hours)"
 	@echo "make bench-scale"
 	@echo "                1,000 short trials on 64 slots; what grows outside the networks"
 	@echo "make bench-page puts what was measured into docs/ and README.md"
@@ -87,6 +90,9 @@ bench-limit: $(INSTALLED)
 
 bench-paper: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.paper_study $(BENCH)
+
+bench-campaign: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.campaign $(BENCH)
 
 bench-scale: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.slopes $(BENCH)

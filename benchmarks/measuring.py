@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -160,6 +162,22 @@ def unshared_bytes(process: int) -> int:
         for line in lines
         if line.startswith(("Pss_Anon:", "Pss_Shmem:"))
     )
+
+
+def time_command(*words: str) -> tuple[float, int]:
+    """Run ``polartune WORDS``; return its seconds and its peak of memory in bytes.
+
+    Raises:
+        RuntimeError: it ended with another code than 0.
+    """
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "polartune", *words]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603  our own command
+    with MemorySampler(process.pid) as memory:
+        status = process.wait()
+    if status:
+        raise RuntimeError(f"polartune {words[0]} ended with {status}")
+    return time.perf_counter() - began, memory.peak
 
 
 @dataclass

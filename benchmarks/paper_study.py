@@ -8,10 +8,7 @@ AUC, and with it which trials are stopped, but not what an epoch costs.
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +17,6 @@ from rich.console import Console
 
 from analysis.show.result import read_result
 from benchmarks.measuring import (
-    MemorySampler,
     Out,
     Quick,
     console,
@@ -29,6 +25,7 @@ from benchmarks.measuring import (
     show_goals,
     step_seconds,
     table,
+    time_command,
     write_results,
 )
 from benchmarks.phantom_runs import phantom_table
@@ -79,15 +76,8 @@ def run_study(study: Study, folder: Path) -> tuple[RunFiles, float, int]:
     """Run ``polartune run``; return the run, its seconds and its peak of memory in bytes."""
     file = folder / "paper.yaml"
     file.write_text(study.as_yaml(), encoding="utf-8")
-    command = [sys.executable, "-m", "polartune", "run", str(file), "--out", str(folder / "runs")]
-    began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
-    with MemorySampler(process.pid) as memory:
-        status = process.wait()
-    seconds = time.perf_counter() - began
-    if status:
-        raise RuntimeError(f"polartune run ended with {status}")
-    return RunFiles(folder / "runs" / study.name), seconds, memory.peak
+    seconds, peak = time_command("run", str(file), "--out", str(folder / "runs"))
+    return RunFiles(folder / "runs" / study.name), seconds, peak
 
 
 def describe(run: RunFiles, study: Study, seconds: float, peak: int) -> dict[str, Any]:

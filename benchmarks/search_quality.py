@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
 
+from benchmarks.fresh_maps import FreshMaps, outputs_of
 from benchmarks.in_process import open_filled, search_in_process
 from benchmarks.measuring import Out, Quick, console, machine, write_results
 from benchmarks.phantom_runs import begin_run, phantom_table
@@ -31,7 +31,6 @@ from cohort.drawing.phantom import draw_patients
 from search.trial import CrossValidation, EpochReport
 from spaces.parameters import Configuration
 from spaces.study import Study
-from trainable.features import Outputs, channels_first, channels_last
 from trainable.lockstep import nothing
 from trainable.loss import LOGITS
 from trainable.metrics import auc
@@ -121,19 +120,6 @@ class Remembered:
         self._folds = None
 
 
-class FreshMaps:
-    """Trunk outputs of phantoms outside the cohort: see ``trainable.features.Features``."""
-
-    def __init__(self, problem: Problem, images: np.ndarray) -> None:
-        drawn = np.zeros((len(images), 3))
-        outputs = problem.frozen[0].extractor.extract(images, drawn, 0.0)
-        self._outputs = tuple(channels_first(channels_last(output)) for output in outputs)
-
-    def read(self, strength: float, view: int, rows: np.ndarray) -> list[Outputs]:  # noqa: ARG002
-        """Return the outputs of some of them, always of the plain images."""
-        return [tuple(output[torch.from_numpy(rows)] for output in self._outputs)]
-
-
 def study_of(task: Task, seed: int, way: str, table: Path) -> Study:
     """Return the study of one way to search; all but sampler and scheduler as by default."""
     sampler, scheduler = way.split("+")
@@ -173,7 +159,7 @@ def search_seed(task: Task, folder: Path, seed: int) -> dict[str, Any]:
     remembering = Remembering(problem)
     numbers = range(task.patients, task.patients + task.fresh)
     phantoms = draw_patients(numbers, seed=seed, size=task.size, inputs=[INPUT])
-    fresh = FreshMaps(problem, phantoms.images[INPUT])
+    fresh = FreshMaps([outputs_of(problem, phantoms.images[INPUT])])
     curves = {}
     for way, run in runs.items():
         best = search_in_process(run, remembering).best()

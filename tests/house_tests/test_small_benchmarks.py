@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 HOME = Path(__file__).parents[2]
 NAMES = (
     *("overhead", "growth", "search_quality", "bootstrap", "limit", "paper_study", "tried"),
-    *("scale", "slopes", "soak"),
+    *("scale", "slopes", "soak", "campaign"),
 )
 
 
@@ -42,7 +42,7 @@ def run(name: str, *words: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80", "NO_COLOR": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
 
@@ -109,6 +109,19 @@ def test_soak(quick: Callable[..., dict[str, Any]]) -> None:
     assert result["started_again"] > 0
     assert result["ended_once"]
     assert result["complete"] + result["failed"] == result["trials"] == 10
+
+
+def test_campaign(quick: Callable[..., dict[str, Any]]) -> None:
+    """Every cell is judged on fresh phantoms, by its own model and its own regression."""
+    result = quick("campaign")
+    cells = result["fresh"]["cells"]
+    named = [(cell["target"], cell["input"]) for cell in cells]
+    assert named == [("impaired_any", "stack"), ("sex", "stack")]
+    assert len(result["tested"]) == 2
+    assert cells[0]["ceiling"] == 1.0, "who sees reserve can know who is impaired"
+    assert cells[0]["auc"] > 0.9
+    assert cells[0]["regression_auc"] != cells[1]["regression_auc"]
+    assert all(cell["difference_low"] <= cell["difference_high"] for cell in cells)
 
 
 def test_slopes(quick: Callable[..., dict[str, Any]]) -> None:
