@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import trainable.problem
@@ -58,7 +59,10 @@ def search_in_process(run: RunFiles, problem: Problem | None = None) -> Board:
             tuple(suggestion["history"]),
         )
         scheduler.on_trial_add(None, seat)
-        trial = Trial(problem, run, assignment, epochs=study.training.epochs)
+        # Nothing kills this process, and what stands in for a problem may be unable to save.
+        trial = Trial(
+            problem, run, assignment, epochs=study.training.epochs, unsaved_seconds=math.inf
+        )
         result: dict[str, Any] = {}
         decision = "CONTINUE"
         while decision == "CONTINUE":

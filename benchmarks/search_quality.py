@@ -95,7 +95,7 @@ class Remembering:
 
 
 class Remembered:
-    """See ``search.trial.CrossValidation``; no trial here lasts long enough for a checkpoint."""
+    """See ``search.trial.CrossValidation``."""
 
     def __init__(self, problem: Remembering, configuration: Configuration) -> None:
         self._problem = problem
