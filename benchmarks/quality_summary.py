@@ -171,26 +171,43 @@ def difference_of(one: Sequence[float], other: Sequence[float]) -> dict[str, Any
     return {"mean": mean, "low": low, "high": high, "excludes_zero": low > 0 or high < 0}
 
 
-def show(found: Mapping[str, Any], terminal: Console) -> None:
-    """Print three tables and the verdict."""
+def sheets(found: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Return three tables: title, headings and rows of each."""
     some = next(iter(found["ways"].values()))
-    headings = [f"{epochs} epochs" for epochs in some["after"]]
-    rows = table(
-        "CV AUC of the best proposal, median over seeds (95 %)", "", *headings, "equal epochs"
-    )
-    for way, one in found["ways"].items():
-        rows.add_row(way, *map(_median, [*one["after"].values(), one["at_equal_epochs"]]))
-    terminal.print(rows)
-    rows = table(f"{found['default']} minus", "", "at equal epochs", "selected", "fresh phantoms")
-    for way, one in found["default_minus"].items():
-        rows.add_row(way, *map(_difference, one.values()))
-    terminal.print(rows)
-    rows = table("With ASHA", "", "epochs saved", "selected", "fresh phantoms", "same choice")
-    for sampler, one in found["asha"].items():
-        cells = (_difference(one["score"]), _difference(one["fresh"]))
-        same = f"{one['same_chosen']} of {one['seeds']}"
-        rows.add_row(sampler, f"{one['epochs_saved']['median']:.0%}", *cells, same)
-    terminal.print(rows)
+    curves = [
+        [way, *map(_median, [*one["after"].values(), one["at_equal_epochs"]])]
+        for way, one in found["ways"].items()
+    ]
+    against = [
+        [way, *map(_difference, one.values())] for way, one in found["default_minus"].items()
+    ]
+    stopping = [
+        [
+            sampler,
+            f"{one['epochs_saved']['median']:.0%}",
+            _difference(one["score"]),
+            _difference(one["fresh"]),
+            f"{one['same_chosen']} of {one['seeds']}",
+        ]
+        for sampler, one in found["asha"].items()
+    ]
+    epochs = [f"{epochs} epochs" for epochs in some["after"]]
+    judged = ["selected", "fresh phantoms"]
+    title = "CV AUC of the best proposal, median over seeds (95 %)"
+    return [
+        (title, ["", *epochs, "equal epochs"], curves),
+        (f"{found['default']} minus", ["", "at equal epochs", *judged], against),
+        ("With ASHA", ["", "epochs saved", *judged, "same choice"], stopping),
+    ]
+
+
+def show(found: Mapping[str, Any], terminal: Console) -> None:
+    """Print the tables and the verdict."""
+    for title, headings, lines in sheets(found):
+        rows = table(title, *headings)
+        for line in lines:
+            rows.add_row(*line)
+        terminal.print(rows)
     terminal.print(verdict(found))
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.measuring import FOLDER
+from benchmarks.quality_summary import sheets, verdict
 
 PAGES = tuple(FOLDER.parent / name for name in ("docs/speed.md", "README.md"))
 BACKBONES = {"efficientnet_lite0": "EfficientNet-Lite0", "resnet50": "ResNet-50"}
@@ -250,6 +251,15 @@ def _growth(results: Results) -> list[str]:
     return [*grid(["", "command, s", "bank, s", "search, s", "GB"], rows), *verdicts(found)]
 
 
+def _quality(results: Results) -> list[str]:
+    if "search_quality" not in results:
+        return []
+    found, lines = results["search_quality"], list[str]()
+    for title, headings, rows in sheets(found):
+        lines += [f"{title}:", "", *grid(headings, rows), ""]
+    return [*lines, verdict(found)]
+
+
 def _paper(results: Results) -> list[str]:
     if "paper_study" not in results:
         return []
@@ -302,6 +312,7 @@ BLOCKS: Blocks = {
     "tried": _tried,
     "overhead": _overhead,
     "growth": _growth,
+    "quality": _quality,
     "paper": _paper,
     "bootstrap": _bootstrap,
 }
