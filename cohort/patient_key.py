@@ -7,6 +7,7 @@ import hmac
 import os
 import secrets
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from spaces.errors import InputError
@@ -19,8 +20,13 @@ def key_path(table: Path) -> Path:
     return table.with_suffix(".key")
 
 
-def ephemeral_key() -> bytes:
-    """Return a key that is written nowhere, for looking at a cohort without changing its folder."""
+@cache
+def passing_key(table: Path) -> bytes:
+    """Return a key for looking at a cohort without changing its folder.
+
+    It is written nowhere, and the same for as long as this process lives: the studies of a campaign
+    that is only checked share one split.
+    """
     return secrets.token_bytes(KEY_BYTES)
 
 

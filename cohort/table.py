@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from cohort.patient_key import (
-    ephemeral_key,
     fingerprint,
     hash_ids,
     is_private,
     key_path,
     obtain_key,
+    passing_key,
     read_key,
 )
 from cohort.patients import Patients
@@ -82,7 +82,7 @@ def read_cohort(
         split: an earlier assignment to use instead of drawing one.
         verify_images: whether to decode each image once; workers need not.
         create_key: whether to write the key for hashing ids beside the table if there is none. If
-            not, hashes of a cohort without a key differ at every call.
+            not, hashes of a cohort without a key differ in every process.
 
     Raises:
         InputError: file, row or key, rule, value and remedy; all broken cells at once. Values of
@@ -94,7 +94,7 @@ def read_cohort(
         raise table.error(_surely_development(table, study, split))
     everyone = table.everyone
     if split is None:
-        key = obtain_key(table.path) if create_key else read_key(table.path) or ephemeral_key()
+        key = obtain_key(table.path) if create_key else read_key(table.path) or passing_key(table.path)
         split = draw_split(
             everyone.ids, everyone.target, study.cohort.split, key=key, marks=table.marks
         )

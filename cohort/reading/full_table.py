@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from cohort.patient_key import fingerprint, hash_ids, key_path, read_key
+from cohort.patient_key import fingerprint, hash_ids, key_path, passing_key, read_key
 from cohort.patients import Patients
 from cohort.reading.cell_values import (
     read_covariates,
@@ -167,6 +167,8 @@ def hashes_of(table: FullTable, split: Split) -> tuple[str, ...]:
     """
     key = read_key(table.path)
     name = key_path(table.path).name
+    if key is None and fingerprint(passing_key(table.path)) == split.key_fingerprint:
+        key = passing_key(table.path)
     if key is None:
         raise InputError(name, "the key that made the split is missing", "Restore it from a copy")
     if fingerprint(key) != split.key_fingerprint:

@@ -207,6 +207,13 @@ class TestTheKeyAndAGivenSplit:
         (folder / "cohort.key").unlink()
         refusal(folder, "the key that made the split is missing", split=split, verify_images=False)
 
+    def test_a_cohort_without_a_key_can_be_looked_at_under_one_split(self, tmp_path):
+        folder = write_without_images(tmp_path, table())
+        split = read_cohort(study(), folder, verify_images=False).split
+        again = read_cohort(study(), folder, split=split, verify_images=False)
+        assert again.split.sha256 == split.sha256
+        assert not (folder / "cohort.key").exists()
+
     def test_a_key_that_others_may_read_is_warned_of(self, tmp_path):
         folder = write_without_images(tmp_path, table())
         read_cohort(study(), folder, verify_images=False, create_key=True)
