@@ -21,7 +21,7 @@ def key_path(table: Path) -> Path:
 
 
 @cache
-def passing_key(table: Path) -> bytes:
+def passing_key(table: Path) -> bytes:  # noqa: ARG001  a key for each table
     """Return a key for looking at a cohort without changing its folder.
 
     It is written nowhere, and the same for as long as this process lives: the studies of a campaign

@@ -94,7 +94,10 @@ def read_cohort(
         raise table.error(_surely_development(table, study, split))
     everyone = table.everyone
     if split is None:
-        key = obtain_key(table.path) if create_key else read_key(table.path) or passing_key(table.path)
+        if create_key:
+            key = obtain_key(table.path)
+        else:
+            key = read_key(table.path) or passing_key(table.path)
         split = draw_split(
             everyone.ids, everyone.target, study.cohort.split, key=key, marks=table.marks
         )

@@ -1,7 +1,6 @@
-"""Several studies on one Ray, one after the other.
+"""Several studies on one Ray: one after the other, or side by side where slots would idle.
 
-Each has every slot in its turn, so slots idle only where a generation ends; several studies at a
-time would save that little, and tangle their logs and their curves.
+Where one study uses all slots, each has its turn, with its live table and in this process.
 """
 
 from __future__ import annotations
@@ -16,11 +15,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
+from polartune.side_by_side import NO_MODEL, Lane, studies_at_once
 from polartune.steps import LOG, driven, placed, progress_bar, retrain, search, shared_folders
-from spaces.errors import InputError, NoCompleteTrialError
+from spaces.errors import NoCompleteTrialError
 
 if TYPE_CHECKING:
     from cohort.table import Cohort
+    from search.place import Place
     from spaces.run_files import RunFiles
     from spaces.study import Study
 
@@ -67,33 +68,18 @@ def train_in_turn(
     Raises:
         NoCompleteTrialError: some studies have no model; names them.
     """
-    without: dict[str, str] = {}
     left = [at for at, turn in enumerate(turns) if not (turn.run.model / "model.json").exists()]
     if not left:
         return
-    began = time.monotonic()
     first = turns[0]
     folders = shared_folders(first.study, folder, first.run.root.parent, first.cohort)
     with placed(first.study, address, folders, console) as place:
-        for done, at in enumerate(left):
-            turn = turns[at]
-            ahead = ""
-            if done:
-                seconds = (time.monotonic() - began) / done * (len(left) - done)
-                ahead = f" [dim]about {_minutes(seconds)} left[/]"
-            place_in_line = f"[bold]{at + 1}/{len(turns)}[/]"
-            console.print(f"\n{place_in_line} {escape(turn.words)}{ahead}", highlight=False)
-            if turn.follows in without:
-                without[turn.study.name] = f"starts from {turn.follows}"
-                continue
-            try:
-                with driven(turn.study, folder, turn.run, turn.cohort):
-                    search(turn.run, place, console, turn.study.search.stalled_after)
-                    retrain(turn.run, place, console)
-            except (InputError, NoCompleteTrialError) as error:
-                without[turn.study.name] = f"{error.where}: {error.problem}"
-                LOG.warning("%s has no model: %s", turn.study.name, error)
-                console.print(f"[yellow]no model[/] {escape(str(error))}")
+        if place.is_own and studies_at_once(first.study, place.slots) == 1:
+            without = _one_by_one(folder, turns, left, place, console)
+        else:
+            lane = Lane(folder, [turns[at] for at in left], place, console)
+            lane.run()
+            without = lane.without
     if without:
         raise NoCompleteTrialError(
             name,
@@ -102,6 +88,34 @@ def train_in_turn(
             "The others are trained, and the test set is sealed. Mend these, or take them out of "
             "the file, and the same command goes on",
         )
+
+
+def _one_by_one(
+    folder: Path, turns: Sequence[Turn], left: Sequence[int], place: Place, console: Console
+) -> dict[str, str]:
+    """Train the studies that are left, each with every slot; return why one has no model."""
+    without: dict[str, str] = {}
+    began = time.monotonic()
+    for done, at in enumerate(left):
+        turn = turns[at]
+        ahead = ""
+        if done:
+            seconds = (time.monotonic() - began) / done * (len(left) - done)
+            ahead = f" [dim]about {_minutes(seconds)} left[/]"
+        place_in_line = f"[bold]{at + 1}/{len(turns)}[/]"
+        console.print(f"\n{place_in_line} {escape(turn.words)}{ahead}", highlight=False)
+        if turn.follows in without:
+            without[turn.study.name] = f"starts from {turn.follows}"
+            continue
+        try:
+            with driven(turn.study, folder, turn.run, turn.cohort):
+                search(turn.run, place, console, turn.study.search.stalled_after)
+                retrain(turn.run, place, console)
+        except NO_MODEL as error:
+            without[turn.study.name] = f"{error.where}: {error.problem}"
+            LOG.warning("%s has no model: %s", turn.study.name, error)
+            console.print(f"[yellow]no model[/] {escape(str(error))}")
+    return without
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from search.driver import Driver
 from search.hands import COUNT_SECONDS, LOSSES, Deal, Hand
 from search.reach import reached
 from spaces.errors import InputError
@@ -82,6 +83,10 @@ class Place:
                 f"({str(error).strip().splitlines()[0]})",
                 "Often memory ran out: use fewer resources.slots. What was finished is kept",
             ) from None
+
+    def drive(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Driver:
+        """Start ``function(*arguments)`` in a process of its own, which may use all slots."""
+        return Driver(function, arguments)
 
 
 class SlotCount:

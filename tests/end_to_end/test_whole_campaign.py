@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -18,7 +19,7 @@ from spaces.run_files import RunFiles
 
 pytestmark = pytest.mark.slow
 
-CAMPAIGN = {
+CAMPAIGN: dict[str, Any] = {
     "format": "polartune/campaign/1",
     "name": "all",
     "inputs": {"rest": ["rest"], "stack": ["rest", "reserve"]},
@@ -143,9 +144,10 @@ def test_the_table_holds_every_study_and_its_words_are_printed(done: tuple[Path,
     assert max(len(line) for line in shown.splitlines() if not line.startswith("[")) <= 80
 
 
-def test_interrupted_twice_it_ends_the_same_and_opens_once(
+def test_interrupted_twice_it_ends_the_same_side_by_side_and_opens_once(
     done: tuple[Path, str], phantom: Path, tmp_path: Path
 ) -> None:
+    """With four slots two studies run at a time; numbers depend on neither slots nor company."""
     folder = prepare(tmp_path, phantom)
     # The key names patients in the split; without it the same patients are split differently.
     [key] = (done[0] / "cohort").glob("*.key")
@@ -158,6 +160,8 @@ def test_interrupted_twice_it_ends_the_same_and_opens_once(
             time.sleep(0.02)
         started.send_signal(signal.SIGINT)
         assert started.wait(timeout=60) == errors.INTERRUPTED
+        wide = CAMPAIGN["study"] | {"resources": {"device": "cpu", "slots": 4}}
+        (folder / "campaign.yaml").write_text(yaml.safe_dump(CAMPAIGN | {"study": wide}))
     assert not list((folder / "cohort").glob("*.openings.jsonl"))
     assert run(folder).returncode == errors.DONE
     assert len(openings(folder)) == 1

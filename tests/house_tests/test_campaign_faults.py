@@ -13,6 +13,7 @@ from rich.console import Console
 
 from polartune import turns
 from polartune.turns import Turn, train_in_turn
+from search.place import Place
 from spaces.campaign import Plan, read_campaign
 from spaces.errors import NoCompleteTrialError
 from spaces.run_files import RunFiles
@@ -50,7 +51,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(run.root.name)
 
     monkeypatch.setattr(turns, "shared_folders", lambda *_: [])
-    monkeypatch.setattr(turns, "placed", lambda *_: nullcontext())
+    place = Place(slots=2, device="cpu", cpus=1, gpus=0.0, is_own=True)
+    monkeypatch.setattr(turns, "placed", lambda *_: nullcontext(place))
     monkeypatch.setattr(turns, "driven", lambda *_: nullcontext())
     monkeypatch.setattr(turns, "search", lambda *_: None)
     monkeypatch.setattr(turns, "retrain", retrain)
