@@ -7,9 +7,12 @@ the segment means, so a network should gain nothing there; smoking lies inside t
 
 from __future__ import annotations
 
+import json
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -52,6 +55,13 @@ from trainable.loss import LOGITS
 from trainable.model import load_model
 from trainable.problem import open_problem
 
+Keep = Annotated[
+    Path | None,
+    typer.Option(
+        help="An absent or earlier folder (10 GB), kept; a campaign that was stopped in it goes on."
+    ),
+]
+
 MINUTES = 90
 CAMPAIGN = FOLDER.parent / "studies" / "campaign_phantom.yaml"
 PATIENTS, SIZE = 944, 228
@@ -76,6 +86,19 @@ def prepare(folder: Path, *, quick: bool) -> Path:
     file = folder / "campaign.yaml"
     file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return file
+
+
+def run_to_the_end(file: Path, folder: Path) -> tuple[list[float], int]:
+    """Run the campaign, or go on; return the seconds of each start, and the last one's memory."""
+    noted = folder / "seconds.json"
+    starts: list[float] = json.loads(noted.read_text()) if noted.exists() else []
+    began = time.perf_counter()
+    try:
+        _, peak = time_command("campaign", str(file), "--out", str(folder / "runs"))
+    finally:
+        starts.append(time.perf_counter() - began)
+        noted.write_text(json.dumps(starts))
+    return starts, peak
 
 
 def draw(numbers: Sequence[int], size: int) -> Phantoms:
@@ -187,18 +210,21 @@ def goals_of(cells: Sequence[Mapping[str, Any]], minutes: float) -> list[dict[st
 
 
 def main(
-    folder: Annotated[Path | None, typer.Option(help="Where to work; 10 GB are needed.")] = None,
+    keep: Keep = None,
     quick: Quick = False,
     out: Out = None,
 ) -> None:
     """Run the campaign of 36 studies once, then judge its models on fresh phantoms."""
     terminal, described = console(), machine()
     fresh, references = (60, 200) if quick else (FRESH, 50_000)
-    with tempfile.TemporaryDirectory(prefix="polartune-campaign-", dir=folder) as name:
+    with nullcontext(keep) if keep else tempfile.TemporaryDirectory() as name:
         home = Path(name)
-        file = prepare(home, quick=quick)
-        terminal.print("The campaign runs (an hour or more) ...")
-        seconds, peak = time_command("campaign", str(file), "--out", str(home / "runs"))
+        home.mkdir(parents=True, exist_ok=True)
+        file = home / "campaign.yaml"
+        if not file.exists():
+            file = prepare(home, quick=quick)
+        terminal.print("The campaign runs (two hours or more) ...")
+        starts, peak = run_to_the_end(file, home)
         plan = read_campaign(file, home / "runs")
         trials = [
             trial
@@ -214,15 +240,17 @@ def main(
         ]
         tested = read_json(plan.summary, "campaign-result")["cells"]
     show(cells, list(plan.campaign.inputs), terminal)
-    epochs = sum(len(trial.epochs) for trial in trials)
+    epochs, seconds = sum(len(trial.epochs) for trial in trials), sum(starts)
     terminal.print(
         f"{len(plan.members)} studies, {len(trials)} trials, {epochs} epochs of five folds; "
-        f"{seconds / 60:.1f} minutes, at most {peak / 1e9:.2f} GB without mapped files."
+        f"{seconds / 60:.1f} minutes in {len(starts)} starts, at most {peak / 1e9:.2f} GB without "
+        "mapped files."
     )
     goals = [] if quick else goals_of(cells, seconds / 60)
     show_goals(goals, terminal, quick=quick)
     content = {
         "seconds": seconds,
+        "seconds_of_each_start": starts,
         "peak_gb": peak / 1e9,
         "trials": len(trials),
         "epochs": epochs,
