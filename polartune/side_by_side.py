@@ -167,6 +167,9 @@ class _Bars:
         for name, turn in turns.items():
             if name not in self._tasks:
                 asked = turn.study.search.trials
-                self._tasks[name] = self._progress.add_task(f"trials of {name}", total=asked)
+                self._tasks[name] = self._progress.add_task("", total=asked)
             ended = sum(trial.state is not None for trial in read_trials(turn.run.trials))
-            self._progress.update(self._tasks[name], completed=ended)
+            what = "trials of" if ended < turn.study.search.trials else "retrained:"
+            self._progress.update(
+                self._tasks[name], completed=ended, description=f"{what} {escape(name)}"
+            )
