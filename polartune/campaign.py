@@ -30,6 +30,7 @@ def run_campaign(
     """
     from analysis.judge.evaluate import evaluate_together
     from analysis.report.campaign import write_campaign
+    from analysis.report.campaign_cells import compare_studies
     from analysis.report.page import write_report
     from spaces.campaign import read_campaign
     from spaces.environment import check_packages
@@ -52,10 +53,11 @@ def run_campaign(
             with step("evaluate", console), bars(len(turns), console) as progress:
                 evaluate_together(members, name=name, frozen_file=plan.frozen, progress=progress)
             with step("report", console), bars(len(turns), console) as progress:
+                cells = compare_studies(plan)
                 for done, (run, cohort) in enumerate(members, 1):
                     write_report(run, cohort)
                     progress("report", done)
-                write_campaign(plan, cohorts)
+                write_campaign(plan, cohorts, cells)
     return plan
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from analysis.choose.choice import BEST
-from analysis.judge.answer import number, why_exploratory
+from analysis.judge.answer import number, plain, say_p, why_exploratory
 from analysis.judge.luck import luck_sentence
+from analysis.report.membership import Membership
 from spaces.study import Study
 
 
@@ -48,6 +49,7 @@ def own_up(
     openings: Sequence[Opened],
     elsewhere: Sequence[Opened],
     external: Sequence[Mapping[str, Any]] = (),
+    membership: Membership | None = None,
 ) -> list[Statement]:
     """Return every statement of the honesty box, in the order in which it is read."""
     found = [_say_openings(openings, elsewhere)]
@@ -66,7 +68,7 @@ def own_up(
             "another set of development patients.",
             "methods",
         ),
-        _say_comparisons(metrics),
+        _say_comparisons(study, metrics, membership),
         _say_where(study, external),
         Statement("What is it for?", "Research only; no medical device.", "README"),
     ]
@@ -90,23 +92,36 @@ def _say_where(study: Study, external: Sequence[Mapping[str, Any]]) -> Statement
     )
 
 
-def _say_comparisons(metrics: Mapping[str, Any] | None) -> Statement:
+def _say_comparisons(
+    study: Study, metrics: Mapping[str, Any] | None, membership: Membership | None
+) -> Statement:
     beside = ""
     if metrics is None or metrics["differences"]:
         beside = ", beside logistic regression with an L2 penalty"
+    rest = "Everything else describes; no interval is corrected for how many there are."
+    if membership is None:
+        said = f"One number was named beforehand: the test AUC{beside}. {rest}"
+        return Statement("How many comparisons?", said, "methods")
+    target = plain(study.cohort.target)
+    its = f"this study is that of {target}"
+    if not membership.is_headline:
+        its = f"that of {target} is {membership.headline_input}, so this study is secondary"
     said = (
-        f"One number was named beforehand: the test AUC{beside}. Everything else describes; no "
-        "interval is corrected for how many there are."
+        f"This is one of {membership.studies} studies of the campaign {membership.campaign}, "
+        f"judged in one opening. For each target one number was named beforehand: the test AUC of "
+        f"its headline input, the one with the highest development score{beside}; {its}. By "
+        f"permuted labels this study's AUC has p {say_p(membership.p_holm)} after Holm's correction over "
+        f"the {membership.family} studies of its step. {rest}"
     )
-    return Statement("How many comparisons?", said, "methods")
+    return Statement("How many comparisons?", said, "test/membership.json")
 
 
 def _say_openings(here: Sequence[Opened], elsewhere: Sequence[Opened]) -> Statement:
     if not here:
         said = "Nobody has opened this test set."
     else:
-        times = "once" if len(here) == 1 else f"{len(here)} times"
-        said = f"{times.capitalize()}, last by {here[-1].run} ({moment(here[-1].when)})."
+        times = "Once, by" if len(here) == 1 else f"{len(here)} times, last by"
+        said = f"{times} {here[-1].run} ({moment(here[-1].when)})."
     if elsewhere:
         count = len(elsewhere)
         times = "1 time" if count == 1 else f"{count} times"

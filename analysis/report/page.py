@@ -18,6 +18,7 @@ from analysis.report.checklists import fill, table
 from analysis.report.contents import Contents, describe
 from analysis.report.findings import Findings, read_findings
 from analysis.report.honesty import moment, own_up
+from analysis.report.membership import read_membership
 from analysis.report.panels import FOLDER, METHODS, table_of
 from analysis.report.pointing_panel import show_pointing
 from analysis.report.search_panels import show_endings, show_search
@@ -43,6 +44,7 @@ FILES = {
     "test/baselines.json": "the frozen logistic regressions, or why there are none",
     "test/simple_predictors.json": "the frozen simpler predictors and subgroup definitions",
     "test/frozen.json": "digests of everything fixed before the test set was opened",
+    "test/membership.json": "what this study is within its campaign",
     "test/attention.json": "where the model looked: patients shown, check with a random head",
     "test/predictions.parquet": "test predictions by keyed hash",
     "trials.jsonl": "the event log of the search",
@@ -111,6 +113,7 @@ def render(run: RunFiles, cohort: Cohort, found: Findings) -> str:
     contents = describe(run, cohort, found)
     words = _words(found, contents)
     write_json(run.root / FOLDER / SUMMARY, "summary", asdict(words))
+    membership = read_membership(run)
     statements = own_up(
         found.study,
         found.best,
@@ -119,6 +122,7 @@ def render(run: RunFiles, cohort: Cohort, found: Findings) -> str:
         openings=list_openings(run, cohort),
         elsewhere=list_openings_of_other_splits(run, cohort),
         external=found.external,
+        membership=membership,
     )
     table_of(run, "honesty", pd.DataFrame([asdict(statement) for statement in statements]))
     parameters = configuration_rows(found.study, found.best) if found.best else []
@@ -139,6 +143,7 @@ def render(run: RunFiles, cohort: Cohort, found: Findings) -> str:
         "model": found.model,
         "environment": found.environment,
         "words": words,
+        "membership": membership,
         "contents": contents,
         "attention": attention,
         "pointing": show_pointing(run, cohort, found),

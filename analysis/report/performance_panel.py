@@ -32,18 +32,34 @@ class Standing:
     Attributes:
         label: what predicts.
         auc: its AUC.
-        is_above_chance: whether the AUC's logit-DeLong interval lies above .5.
-        accuracies: at .5 and at its own out-of-fold Youden threshold; empty for a reading task.
-        are_above_rate: whether each accuracy's exact interval lies above the no-information rate.
+        thresholds: .5 and its own out-of-fold Youden threshold, by name; none for a reading task.
+        calls: every proportion at each threshold, accuracy first.
+        no_information_rate: the accuracy of calling everybody by the commoner class.
         note: what must be said beside the numbers; empty if nothing.
     """
 
     label: str
     auc: Row
-    is_above_chance: bool
-    accuracies: Sequence[Row]
-    are_above_rate: Sequence[bool]
+    thresholds: Mapping[str, float]
+    calls: Mapping[str, Sequence[Row]]
+    no_information_rate: float
     note: str
+
+    @property
+    def is_above_chance(self) -> bool:
+        """Whether the AUC's logit-DeLong interval lies above .5; a reading task's says nothing."""
+        return is_above(self.auc.intervals[LOGIT_DELONG], CHANCE) and not self.note
+
+    @property
+    def accuracies(self) -> list[Row]:
+        """The accuracy at each threshold."""
+        return [rows[0] for rows in self.calls.values()]
+
+    @property
+    def are_above_rate(self) -> list[bool]:
+        """Whether each accuracy's exact interval lies above the no-information rate."""
+        rate = self.no_information_rate
+        return [is_above(row.intervals[CLOPPER_PEARSON], rate) for row in self.accuracies]
 
 
 @dataclass(frozen=True)
@@ -59,25 +75,30 @@ def show_performance(run: RunFiles, metrics: Mapping[str, Any]) -> list[Standing
 
     Empty for a run that was judged before there were simple predictors.
     """
-    simple = metrics.get("simple_predictors")
-    if simple is None:
+    if metrics.get("simple_predictors") is None:
         return []
-    of_kind: dict[str, list[tuple[str, Mapping[str, Any]]]] = {kind: [] for kind in GROUPS}
-    of_kind[""] = classifiers_of(metrics)
-    for its in simple.values():
-        of_kind[its["kind"]].append((its["label"], its))
-    records = [
-        record
-        for kind, described in of_kind.items()
-        for label, its in described
-        for record in _records(metrics, kind, label, its)
-    ]
-    table_of(run, "performance", frame_of(records))
+    table_of(run, "performance", frame_of(list(performance_records(metrics))))
     return [
-        StandingGroup(GROUPS[kind], [_stand(metrics, label, its) for label, its in described])
-        for kind, described in of_kind.items()
+        StandingGroup(GROUPS[kind], [stand(metrics, label, its) for label, its in described])
+        for kind, described in _by_kind(metrics).items()
         if described
     ]
+
+
+def performance_records(metrics: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield one record for each predictor, metric and interval on the test set."""
+    for kind, described in _by_kind(metrics).items():
+        for label, its in described:
+            yield from _records(metrics, kind, label, its)
+
+
+def _by_kind(metrics: Mapping[str, Any]) -> dict[str, list[tuple[str, Mapping[str, Any]]]]:
+    """Return (label, what was measured) of every predictor, in the order of ``GROUPS``."""
+    of_kind: dict[str, list[tuple[str, Mapping[str, Any]]]] = {kind: [] for kind in GROUPS}
+    of_kind[""] = classifiers_of(metrics)
+    for its in metrics.get("simple_predictors", {}).values():
+        of_kind[its["kind"]].append((its["label"], its))
+    return of_kind
 
 
 def is_above(interval: Mapping[str, Any], limit: float) -> bool:
@@ -85,27 +106,24 @@ def is_above(interval: Mapping[str, Any], limit: float) -> bool:
     return is_usable(interval) and interval["low"] > limit
 
 
-def _stand(metrics: Mapping[str, Any], label: str, its: Mapping[str, Any]) -> Standing:
-    auc = _auc_row(metrics, label, its)
-    accuracies = [rows[0] for _, rows in _calls(metrics, its)]
-    rate = metrics["no_information_rate"]
+def stand(metrics: Mapping[str, Any], label: str, its: Mapping[str, Any]) -> Standing:
+    """Return one predictor of metrics.json on the test set.
+
+    Args:
+        metrics: of the study.
+        label: what the predictor is called.
+        its: what ``describe_classifier`` said of it.
+    """
+    thresholds = its.get("thresholds", {})
+    kept = [key for key in (HALF, YOUDEN) if key in thresholds]
     return Standing(
         label,
-        auc,
-        is_above(auc.intervals[LOGIT_DELONG], CHANCE) and not its.get("note"),
-        accuracies,
-        [is_above(row.intervals[CLOPPER_PEARSON], rate) for row in accuracies],
+        _auc_row(metrics, label, its),
+        {key: thresholds[key]["threshold"] for key in kept},
+        {key: call_rows(its, key, metrics["confidence"]) for key in kept},
+        metrics["no_information_rate"],
         its.get("note") or "",
     )
-
-
-def _calls(
-    metrics: Mapping[str, Any], its: Mapping[str, Any]
-) -> Iterator[tuple[str, Sequence[Row]]]:
-    """Yield (threshold's name, rows of every proportion, accuracy first)."""
-    for key in (HALF, YOUDEN):
-        if key in its.get("thresholds", {}):
-            yield key, call_rows(its, key, metrics["confidence"])
 
 
 def _auc_row(metrics: Mapping[str, Any], label: str, its: Mapping[str, Any]) -> Row:
@@ -127,6 +145,7 @@ def _records(
 ) -> Iterator[dict[str, Any]]:
     """Yield one record for each metric and interval of a predictor."""
     is_model = kind == "" and label == MODEL_LABEL
+    standing = stand(metrics, label, its)
     head = {
         "predictor": label,
         "kind": kind or "study",
@@ -134,15 +153,17 @@ def _records(
         "no_information_rate": metrics["no_information_rate"],
     }
     nothing = {"threshold_kind": "", "threshold": None}
-    for record in _auc_row(metrics, label, its).records():
+    auc = standing.auc
+    for record in auc.records():
         p = metrics.get("permutation_p") if is_model else None
-        above = record["low"] is not None and record["low"] > CHANCE
+        above = is_above(auc.intervals[record["method"]], CHANCE)
         yield head | nothing | record | {"what": "AUC", "above": above, "permutation_p": p}
-    for key, rows in _calls(metrics, its):
-        threshold = {"threshold_kind": key, "threshold": its["thresholds"][key]["threshold"]}
+    for key, rows in standing.calls.items():
+        threshold = {"threshold_kind": key, "threshold": standing.thresholds[key]}
         for row in rows:
             for record in row.records():
                 above = None
-                if row.label == "accuracy" and record["low"] is not None:
-                    above = record["low"] > metrics["no_information_rate"]
+                if row.label == "accuracy":
+                    interval = row.intervals[record["method"]]
+                    above = is_above(interval, metrics["no_information_rate"])
                 yield head | threshold | record | {"above": above, "permutation_p": None}

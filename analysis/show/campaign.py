@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -28,9 +29,10 @@ def show_campaign(plan: Plan, console: Console) -> int:
         table.add_row(plain(target), *shown)
     console.print()
     console.print(table)
-    console.print(
-        "bold: the input with the highest development score; *: better than chance", style="dim"
-    )
+    legend = "bold: the input with the highest development score; *: better than chance"
+    if any(is_doubted(cell) for cell in cells.values()):
+        legend += "; \N{DAGGER}: the interval is not to be relied on, see the report"
+    console.print(legend, style="dim")
     failed = sum(
         trial.state == "failed"
         for member in plan.members
@@ -44,9 +46,14 @@ def show_campaign(plan: Plan, console: Console) -> int:
     return failed
 
 
-def _show(cell: dict[str, Any]) -> str:
+def is_doubted(cell: Mapping[str, Any]) -> bool:
+    """Whether the interval of a cell's AUC says nothing, or is not to be relied on."""
+    return not cell["auc_usable"] or cell["unreliable"] is not None
+
+
+def _show(cell: Mapping[str, Any]) -> str:
     text = number(cell["auc"])
-    if cell["auc"] is not None:
+    if cell["auc_usable"]:
         text += f" {number(cell['auc_low'])}-{number(cell['auc_high'])}"
-    better = "*" if cell["auc_low"] is not None and cell["auc_low"] > 0.5 else " "
-    return f"[bold]{text}[/]{better}" if cell["headline"] else f"{text}{better}"
+    marks = ("*" if cell["above_chance"] else "") + ("\N{DAGGER}" if is_doubted(cell) else "")
+    return (f"[bold]{text}[/]" if cell["headline"] else text) + f"{marks:2}"

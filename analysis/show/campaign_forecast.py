@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,9 +13,11 @@ from rich.table import Table
 
 from analysis.judge.answer import plain
 from analysis.show.forecast import (
+    ASSUMED_AUC,
     START_SECONDS,
     Computing,
     Forecast,
+    Size,
     duration,
     forecast,
     show_warnings,
@@ -39,6 +42,8 @@ class CampaignForecast:
         computing: of banks and trials.
         cores: of a trial.
         at_a_time: trials that this computer's CPU computes.
+        half_widths: by target, of the test AUC's interval, were the AUC ``ASSUMED_AUC``; nan if a
+            class would be empty.
     """
 
     studies: int
@@ -49,6 +54,7 @@ class CampaignForecast:
     computing: Computing
     cores: int
     at_a_time: int
+    half_widths: Mapping[str, float]
 
     @property
     def seconds(self) -> float:
@@ -98,6 +104,10 @@ def forecast_campaign(plan: Plan, cohorts: Sequence[Cohort]) -> CampaignForecast
         computing=sum((bank.filling for bank in banks.values()), computing),
         cores=cost.size.cores,
         at_a_time=cost.at_a_time,
+        half_widths={
+            member.target: Size.of(member.study, cohort).half_width
+            for member, cohort in zip(plan.members, cohorts, strict=True)
+        },
     )
 
 
@@ -115,11 +125,21 @@ def show_campaign_forecast(
     warnings = {warning: None for cohort in cohorts for warning in cohort.warnings}
     if 1.2 * cost.bank_bytes > cost.free_bytes:
         warnings["the disk is too small for the banks: set bank.path or bank.mode: off"] = None
+    for target, width in cost.half_widths.items():
+        if math.isnan(width):
+            warnings[f"{target}: the test set is too small to hold both classes"] = None
     show_warnings(list(warnings), console)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("search", f"at most {cost.trials} cross-validated trials")
+    if widths := _say_widths(cost.half_widths):
+        level = f"{100 * plan.members[0].study.evaluation.confidence:g} %"
+        table.add_row(
+            "answer",
+            f"an AUC of {ASSUMED_AUC} on the test set would be known to about {widths} "
+            f"({level}, Hanley-McNeil)",
+        )
     table.add_row(
         "bank",
         f"{cost.images} images and views once through the frozen layers, shared by all studies, "
@@ -129,6 +149,18 @@ def show_campaign_forecast(
     table.add_row("to pay", to_pay(cost.computing, cost.cores))
     table.add_row("test set", "opened once, when every model is frozen")
     console.print(table)
+
+
+def _say_widths(half_widths: Mapping[str, float]) -> str:
+    """Return the narrowest and the widest interval with their targets; empty if there is none.
+
+    >>> _say_widths({"sex": 0.0912, "smoking": 0.13, "diabetes": 0.124})
+    '±0.09 (sex) to ±0.13 (smoking)'
+    """
+    known = {target: width for target, width in half_widths.items() if not math.isnan(width)}
+    ends = sorted(known, key=lambda target: known[target])
+    said = [f"\N{PLUS-MINUS SIGN}{known[end]:.2f} ({plain(end)})" for end in ends]
+    return " to ".join(said if len(said) < 2 else [said[0], said[-1]])
 
 
 def _classes(plan: Plan, cohorts: Sequence[Cohort]) -> Table:

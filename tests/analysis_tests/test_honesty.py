@@ -28,7 +28,7 @@ def answers(run: Run, study: Study | None = None, **changes: Any) -> dict[str, s
 
 def test_openings_are_counted_with_their_time(evaluated: Run) -> None:
     question = "How often was the test set opened?"
-    assert answers(evaluated)[question] == "Once, last by r (2026-01-02 03:04:05 UTC)."
+    assert answers(evaluated)[question] == "Once, by r (2026-01-02 03:04:05 UTC)."
     twice = [SimpleNamespace(when="a", run="r"), SimpleNamespace(when="b", run="s")]
     assert answers(evaluated, openings=twice)[question] == "2 times, last by s (b)."
     assert answers(evaluated, openings=[])[question] == "Nobody has opened this test set."

@@ -266,6 +266,8 @@ def test_a_campaign_fills_each_bank_once(
     cohorts = [read_cohort(member.study, plan.folder) for member in plan.members]
     cost = forecast_campaign(plan, cohorts)
     assert (cost.studies, cost.trials) == (6, 6 * 7)
+    share = float(np.mean(cohorts[-1].development.target))
+    assert cost.half_widths["hypertension"] == half_width(0.8, 12, share, plan.members[-1].study)
     assert cost.images == banks * 2 * 48 * 5
     alone = forecast(plan.members[0].study, cohorts[0], plan.folder)
     both = forecast(plan.members[1].study, cohorts[1], plan.folder)

@@ -30,6 +30,9 @@ CAMPAIGN = {
 }
 
 
+TWIN = "impaired_any-reserve"
+
+
 def write(folder: Path, **changes: object) -> Path:
     path = folder / "studies" / "campaign.yaml"
     path.parent.mkdir(exist_ok=True)
@@ -134,8 +137,22 @@ def test_a_campaign_is_told_from_a_study_by_its_format(tmp_path: Path) -> None:
     assert not is_campaign(tmp_path / "absent.yaml")
 
 
-def test_the_campaign_in_studies_is_the_papers_programme() -> None:
-    plan = read_campaign(Path(__file__).parents[2] / "studies" / "campaign_phantom.yaml", Path())
+@pytest.mark.parametrize("name", ["campaign_phantom", "paper_campaign"])
+def test_the_campaigns_in_studies_are_the_papers_programme(name: str) -> None:
+    plan = read_campaign(Path(__file__).parents[2] / "studies" / f"{name}.yaml", Path())
+    assert plan.campaign.name == name.replace("_", "-")
     assert len(plan.members) == 36
     assert len(plan.targets) == 9
     assert {len(member.study.cohort.inputs) for member in plan.members} == {1, 3}
+    assert {member.study.cohort.split.test for member in plan.members} == {93}
+
+
+def test_the_papers_campaign_is_its_study_for_every_target_and_input() -> None:
+    folder = Path(__file__).parents[2] / "studies"
+    study = read_study(folder / "paper.yaml")
+    plan = read_campaign(folder / "paper_campaign.yaml", Path())
+    [twin] = [member.study for member in plan.members if member.study.name == TWIN]
+    derive = twin.cohort.derive
+    assert {name: derive[name] for name in study.cohort.derive} == study.cohort.derive
+    cohort = twin.cohort.model_copy(update={"derive": study.cohort.derive})
+    assert twin.model_copy(update={"name": study.name, "cohort": cohort}) == study
