@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from analysis.judge.answer import limits, maps_of, number, percent, plain, say_p, title
 from analysis.judge.baselines import L2
@@ -169,18 +168,17 @@ def _gather(doubts: Iterable[tuple[Cell, str]], inputs: int) -> list[str]:
     ]
 
 
-def _show_patients(
-    plan: Plan, cohort: Cohort, first: Findings
-) -> tuple[CohortPanel, Figure]:
+def _show_patients(plan: Plan, cohort: Cohort, first: Findings) -> tuple[CohortPanel, Figure]:
     """Return who the patients of all studies are, by the first one's target and split."""
-    files, name = RunFiles(plan.root), first.study.name
+    files, name = RunFiles(plan.root), plan.members[0].study.name
     flow = flow_of(cohort, first)
     # Classes and missing labels are of one target; the tables have them.
-    sets = {
-        "development": [flow.development[0], flow.development[-1]],
-        "test": [flow.test[0], "opened once for all studies"],
-    }
-    figure = show_flow(files, replace(flow, **sets))
+    flow = replace(
+        flow,
+        development=[flow.development[0], flow.development[-1]],
+        test=[flow.test[0], "opened once for all studies"],
+    )
+    figure = show_flow(files, flow)
     write_text(files.root / FOLDER / "flow.svg", figure.svg)
     panel = show_patients(files, cohort, first)
     panel.tables = [

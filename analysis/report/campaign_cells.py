@@ -182,9 +182,7 @@ def compare_studies(plan: Plan) -> list[Cell]:
     return cells
 
 
-def cells_of(
-    members: Sequence[Member], metrics: Mapping[str, Mapping[str, Any]]
-) -> Iterator[Cell]:
+def cells_of(members: Sequence[Member], metrics: Mapping[str, Mapping[str, Any]]) -> Iterator[Cell]:
     """Yield the cell of each study.
 
     Args:
@@ -222,8 +220,7 @@ def _cell(
         score=_score(metrics),
         model=stand(metrics, MODEL_LABEL, metrics[MODEL]),
         regressions={
-            name: stand(metrics, label_of(name), metrics["baselines"][name])
-            for name in regressions
+            name: stand(metrics, label_of(name), metrics["baselines"][name]) for name in regressions
         },
         differences={name: rows[label_of(name)] for name in regressions},
         simple={

@@ -108,10 +108,10 @@ def _say_comparisons(
         its = f"that of {target} is {membership.headline_input}, so this study is secondary"
     said = (
         f"This is one of {membership.studies} studies of the campaign {membership.campaign}, "
-        f"judged in one opening. For each target one number was named beforehand: the test AUC of "
+        "judged in one opening. For each target one number was named beforehand: the test AUC of "
         f"its headline input, the one with the highest development score{beside}; {its}. By "
-        f"permuted labels this study's AUC has p {say_p(membership.p_holm)} after Holm's correction over "
-        f"the {membership.family} studies of its step. {rest}"
+        f"permuted labels this study's AUC has p {say_p(membership.p_holm)} after Holm's "
+        f"correction over the {membership.family} studies of its step. {rest}"
     )
     return Statement("How many comparisons?", said, "test/membership.json")
 

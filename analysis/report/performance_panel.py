@@ -153,17 +153,16 @@ def _records(
         "no_information_rate": metrics["no_information_rate"],
     }
     nothing = {"threshold_kind": "", "threshold": None}
-    auc = standing.auc
+    auc, rate = standing.auc, standing.no_information_rate
+    p = metrics.get("permutation_p") if is_model else None
     for record in auc.records():
-        p = metrics.get("permutation_p") if is_model else None
-        above = is_above(auc.intervals[record["method"]], CHANCE)
-        yield head | nothing | record | {"what": "AUC", "above": above, "permutation_p": p}
+        is_high = is_above(auc.intervals[record["method"]], CHANCE)
+        yield head | nothing | record | {"what": "AUC", "above": is_high, "permutation_p": p}
     for key, rows in standing.calls.items():
         threshold = {"threshold_kind": key, "threshold": standing.thresholds[key]}
         for row in rows:
             for record in row.records():
                 above = None
                 if row.label == "accuracy":
-                    interval = row.intervals[record["method"]]
-                    above = is_above(interval, metrics["no_information_rate"])
+                    above = is_above(row.intervals[record["method"]], rate)
                 yield head | threshold | record | {"above": above, "permutation_p": None}

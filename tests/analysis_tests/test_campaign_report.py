@@ -304,8 +304,9 @@ def test_a_point_is_never_bold_and_says_why(page: str) -> None:
     assert point.startswith('1.00</a> <span class="mark"')
     assert '<span class="ci">degenerate</span>' in point
     assert "1.00 to 1.00" not in page
-    assert "the interval collapsed to a point, as where separation is complete: impaired (rest)." in (
-        page
+    assert (
+        "the interval collapsed to a point, as where separation is complete: impaired (rest)."
+        in (page)
     )
     assert cell_of(page, "narrowed-rest").startswith(
         '<b>0.80</b></a><span class="ci">0.70 to 0.90</span>'
@@ -345,7 +346,9 @@ def test_both_regressions_and_what_needs_no_network_are_shown(
 
 def test_a_target_defined_by_a_value_is_called_a_reading_task(page: str) -> None:
     assert page.count('<span class="origin">a reading task</span>') == 1
-    assert "impaired: lowest measured segment (mfr, any)), so that this value has an AUC of 1" in page
+    assert (
+        "impaired: lowest measured segment (mfr, any)), so that this value has an AUC of 1" in page
+    )
 
 
 def test_patients_are_shown_once(campaign: Plan, page: str, evaluated: Run) -> None:
