@@ -82,8 +82,8 @@ def say_cell(cell: Cell, columns: Sequence[str]) -> str:
     auc, rate = cell.model.auc, cell.model.no_information_rate
     accuracy = cell.model.accuracies[0].estimate or 0.0
     said = (
-        f"{title(plain(cell.target))} from {maps_of(columns)}: AUC {number(auc.estimate)}, "
-        f"{_judge(cell)} (p {say_p(cell.p_holm)} after Holm's correction); accuracy "
+        f"{title(plain(cell.target))} from {maps_of(columns)}: AUC {number(auc.estimate)} "
+        f"{_judge(cell)}, p {say_p(cell.p_holm)} after Holm's correction; accuracy "
         f"{percent(accuracy)} where calling everybody by the commoner class has {percent(rate)}"
     )
     difference = cell.differences.get(L2)
@@ -111,14 +111,14 @@ def count_patients(cells: Sequence[Cell]) -> str:
 
 
 def _judge(cell: Cell) -> str:
-    """Return what the AUC's interval says of chance."""
+    """Return the AUC's interval in brackets, and what it says of chance."""
     auc = cell.model.auc
     interval, doubt = auc.intervals[LOGIT_DELONG], doubt_of(auc, LOGIT_DELONG)
     if not is_usable(interval):
-        return f"no usable interval: {doubt}"
+        return f"(no usable interval: {doubt})"
     judged = "better than chance" if cell.model.is_above_chance else "not shown to beat chance"
-    its = f"{limits(interval)}, {judged}"
-    return f"{its}, if its interval holds ({doubt})" if doubt else its
+    held = f" if its interval holds ({doubt})" if doubt else ""
+    return f"({limits(interval)}), {judged}{held}"
 
 
 def _steps(plan: Plan) -> list[tuple[list[str], str]]:
