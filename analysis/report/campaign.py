@@ -116,9 +116,10 @@ def _judge(cell: Cell) -> str:
     interval, doubt = auc.intervals[LOGIT_DELONG], doubt_of(auc, LOGIT_DELONG)
     if not is_usable(interval):
         return f"(no usable interval: {doubt})"
-    judged = "better than chance" if cell.model.is_above_chance else "not shown to beat chance"
-    held = f" if its interval holds ({doubt})" if doubt else ""
-    return f"({limits(interval)}), {judged}{held}"
+    its = limits(interval) + (f"; unreliable: {doubt}" if doubt else "")
+    if not cell.model.is_above_chance:
+        return f"({its}), not shown to beat chance"
+    return f"({its}), better than chance" + (" if that interval holds" if doubt else "")
 
 
 def _steps(plan: Plan) -> list[tuple[list[str], str]]:

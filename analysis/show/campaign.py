@@ -29,10 +29,11 @@ def show_campaign(plan: Plan, console: Console) -> int:
         table.add_row(plain(target), *shown)
     console.print()
     console.print(table)
-    legend = "bold: the input with the highest development score; *: better than chance"
+    console.print(
+        "bold: the input with the highest development score; *: better than chance", style="dim"
+    )
     if any(is_doubted(cell) for cell in cells.values()):
-        legend += "; \N{DAGGER}: the interval is not to be relied on, see the report"
-    console.print(legend, style="dim")
+        console.print("\N{DAGGER}: its interval is not to be relied on, see report", style="dim")
     failed = sum(
         trial.state == "failed"
         for member in plan.members

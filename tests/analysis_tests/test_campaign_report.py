@@ -196,7 +196,8 @@ def test_unreliable_intervals_are_said_to_be(plan: Plan, metrics: dict[str, Any]
     doubted = with_auc(metrics, 0.8, low=0.6, high=0.9)
     doubted["model"]["auc"]["unreliable"] = "8 positive, fewer than 10"
     sentence = say_cell(cells(plan, metrics, sex__rest=doubted)["sex-rest"], ["rest"])
-    assert "better than chance if its interval holds (8 positive, fewer than 10)" in sentence
+    its = "(0.60 to 0.90; unreliable: 8 positive, fewer than 10)"
+    assert f"{its}, better than chance if that interval holds, p" in sentence
 
 
 def test_a_cohort_without_segments_has_no_regression_and_no_verdict(
@@ -404,7 +405,7 @@ def test_the_terminal_marks_a_point_as_doubtful(campaign: Plan) -> None:
     [row] = [line for line in lines if line.startswith("narrowed")]
     assert "0.80 0.70-0.90*" in row
     assert row.endswith("0.60 0.40-0.70")
-    assert "†: the interval is not to be relied on" in " ".join(lines)
+    assert "†: its interval is not to be relied on, see report" in lines
 
 
 @pytest.mark.parametrize(
