@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.judge.answer import SPACE, limits, number
 from analysis.judge.baselines import L2
 from analysis.judge.calls import fraction_of, name_threshold
+from analysis.judge.coverage import METHODS as AUC_METHODS
 from analysis.judge.judgement import (
     CORRECTED_T,
     OUT_OF_FOLD,
@@ -25,7 +26,7 @@ from analysis.report import figures
 from analysis.report.drawing import BLUE, GREY, ORANGE, Figure
 from analysis.report.figures import Bar
 from analysis.report.flow_figure import Flow, draw_flow
-from analysis.statistics.bootstrap import BCA, LOGIT_DELONG, PERCENTILE
+from analysis.statistics.bootstrap import LOGIT_DELONG, PERCENTILE
 from analysis.statistics.curves import Calibration, calibrate
 from analysis.statistics.metrics import HALF, YOUDEN, log_odds_of
 from analysis.statistics.roc_band import RESAMPLES, roc_band
@@ -35,12 +36,7 @@ from spaces.run_files import RunFiles, read_out_of_fold
 from spaces.study import Study
 
 FOLDER = "report"
-METHODS = {
-    PERCENTILE: "percentile",
-    BCA: "BCa",
-    LOGIT_DELONG: "logit-DeLong",
-    CORRECTED_T: "corrected t",
-}
+METHODS = {**AUC_METHODS, CORRECTED_T: "corrected t"}
 
 
 def table_of(run: RunFiles, name: str, frame: pd.DataFrame) -> str:
