@@ -24,6 +24,7 @@ from analysis.report.drawing import Figure
 from analysis.report.external_panel import ExternalPanel, show_external
 from analysis.report.findings import Findings
 from analysis.report.flow_figure import Flow
+from analysis.report.methods import say_preparation
 from analysis.report.panels import (
     read_chosen,
     show_aucs,
@@ -69,6 +70,7 @@ class Contents:
 
     Attributes:
         figures: by name.
+        preparation: what was done to the maps.
         patients: who they are.
         aucs: every AUC.
         differences: the model against the regressions.
@@ -85,6 +87,7 @@ class Contents:
     """
 
     figures: dict[str, Figure] = field(default_factory=dict)
+    preparation: str = ""
     patients: CohortPanel = field(default_factory=CohortPanel)
     aucs: list[Row] = field(default_factory=list)
     differences: list[Row] = field(default_factory=list)
@@ -102,7 +105,7 @@ class Contents:
 
 def describe(run: RunFiles, cohort: Cohort, found: Findings) -> Contents:
     """Return the judged part of the report and write its tables beside it."""
-    contents = Contents()
+    contents = Contents(preparation=say_preparation(found.study))
     confidence = found.study.evaluation.confidence
     level = f"{100 * confidence:g}{SPACE}%"
     contents.figures["flow"] = show_flow(run, flow_of(cohort, found))
