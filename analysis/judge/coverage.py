@@ -197,7 +197,7 @@ def comparison_sentence(n: int, prevalence: float, auc: float | None, *, confide
     return (
         f"In {cell.replicates} simulations of two equally good classifiers ({_patients(cell)}, AUC "
         f"{number(cell.auc)}, scores correlated by {number(_correlation(), 1)} within a class) the "
-        f"interval of the difference left out 0 in {_percent(cell.type_1_error)} (nominal "
+        f"interval of the difference left out 0 in {_percent(cell.type_1_error)} of them (nominal "
         f"5{SPACE}%)."
     )
 

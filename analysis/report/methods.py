@@ -32,8 +32,9 @@ def say_preparation(study: Study) -> str:
         return prepared + "They were not augmented."
     *others, last = used
     times = "the searched strength" if isinstance(strength, Choices) else f"{strength:g}"
-    views = "1 fixed view" if section.views == 1 else f"{section.views} fixed views in turn"
+    views = "1 fixed view" if section.views == 1 else f"{section.views} fixed views"
+    in_turn = ", one an epoch" if section.views > 1 else ""
     return (
         f"{prepared}For training only they were augmented by {', '.join(others)}"
-        f"{' and ' if others else ''}{last}, times {times}; {views} a patient."
+        f"{' and ' if others else ''}{last}, times {times}; {views} a patient{in_turn}."
     )

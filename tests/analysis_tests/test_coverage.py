@@ -275,7 +275,8 @@ def test_the_sentence_on_comparisons_quotes_how_often_equals_were_told_apart(
     assert plain(comparison_sentence(*asked, confidence=0.95)) == (
         f"In 2000 simulations of two equally good classifiers ({n} patients, "
         f"{100 * prevalence:.0f} % positive, AUC {auc:.2f}, scores correlated by 0.5 within a "
-        f"class) the interval of the difference left out 0 in {100 * error:.1f} % (nominal 5 %)."
+        f"class) the interval of the difference left out 0 in {100 * error:.1f} % of them "
+        "(nominal 5 %)."
     )
 
 
