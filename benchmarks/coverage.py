@@ -25,7 +25,11 @@ from analysis.statistics.bootstrap import (
     CLOPPER_PEARSON,
     LOGIT_DELONG,
     PERCENTILE,
+    auc_of,
+    bca_interval,
     draw_resamples,
+    jackknife_auc,
+    weighted_auc,
 )
 from analysis.statistics.metrics import HALF, compare_aucs, describe_classifier
 from benchmarks.measuring import FOLDER, Out, Quick, console, goal, machine, show_goals, table
@@ -102,7 +106,15 @@ def judge_difference(cell: Cell, generator: np.random.Generator, resamples: int)
     """Return the intervals of the difference between two equally good models' AUCs."""
     positive, (first, second) = cell.draw(generator, 2)
     drawn = draw_resamples(positive, resamples, generator=generator.spawn(1)[0])
-    return {"difference": compare_aucs(positive, first, second, drawn, NOMINAL)["intervals"]}
+
+    def difference(statistic: Callable[..., Any], *given: np.ndarray) -> Any:
+        return statistic(positive, first, *given) - statistic(positive, second, *given)
+
+    shown = compare_aucs(positive, first, second, drawn, NOMINAL)["intervals"]
+    # No result holds BCa's interval of a difference: what is measured here is why.
+    distribution, left_out = difference(weighted_auc, drawn.counts), difference(jackknife_auc)
+    bca = bca_interval(distribution, difference(auc_of), left_out, NOMINAL)
+    return {"difference": shown | {BCA: bca.as_dict()}}
 
 
 JUDGES: dict[str, Judge] = {"cells": judge_model, "comparisons": judge_difference}

@@ -84,6 +84,12 @@ def outer_studies(study: Study) -> list[Study]:
     """
     from spaces.study import Study as AnyStudy
 
+    if study.is_fixed:
+        raise InputError(
+            "space",
+            "searches nothing: a configuration that was found on these patients has seen them all",
+            "Give at least one parameter a range",
+        )
     section = study.cohort.split
     if section.outer_fold is not None or section.column is not None:
         key = "outer_fold" if section.outer_fold is not None else "column"

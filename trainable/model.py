@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from cohort.reading.images import read_images
@@ -18,6 +18,7 @@ from cohort.segments import SEGMENTS
 from spaces.errors import InputError, RefusedError
 from spaces.run_files import read_json, replacing, sha256_of
 from spaces.sections import Backbone, ImageSize, NetworkSection
+from trainable.cut import cut_encoder
 from trainable.loss import LOGITS, Scale
 from trainable.network import PolarNetwork, build_network, prepare, with_weights
 
@@ -74,6 +75,47 @@ class Model:
         network = with_weights(self.network, load_file(path))
         return Model(network.eval(), self.info, self.device)
 
+    def shares_trunk_with(self, path: Path) -> bool:
+        """Whether a file of ``save_head`` was trained on the trunk that is frozen here."""
+        with safe_open(path, framework="pt") as file:
+            return bool(file.metadata()["trunk_sha256"] == self.info["trunk_sha256"])
+
+    def predict_heads(
+        self, images: Mapping[str, Sequence[Path]], heads: Mapping[Path, str]
+    ) -> list[np.ndarray]:
+        """Return the logits, float32 (n, 2), that each of several trainings gives some patients.
+
+        Each equals what ``with_head`` predicts; what all of them left frozen is computed once.
+
+        Args:
+            images: image files by input name, in equal order.
+            heads: sha256 by file; trained on this trunk.
+
+        Raises:
+            RefusedError: a file is not the one that was trained.
+        """
+        if not heads:
+            return []
+        tails = []
+        for path, sha256 in heads.items():
+            network = self.with_head(path, sha256).network
+            names = [name.removeprefix("encoder.") for name in load_file(path)]
+            cut = cut_encoder(network.encoder, names)
+            tails.append((cut.tail.eval(), network.classifier))
+        trunk = None if cut.trunk is None else cut.trunk.eval()
+        inputs, size = [images[name] for name in self.info["inputs"]], int(self.info["image_size"])
+        found: list[list[np.ndarray]] = [[] for _ in tails]
+        with torch.inference_mode():
+            for at in range(0, len(inputs[0]), BATCH):
+                maps = self._prepare(
+                    [read_images(files[at : at + BATCH], size) for files in inputs]
+                )
+                outputs = [(image,) if trunk is None else trunk(image) for image in maps]
+                for (tail, classifier), its in zip(tails, found, strict=True):
+                    features = torch.cat([tail(*columns) for columns in outputs], dim=1)
+                    its.append(classifier(features)[:, LOGITS].cpu().numpy())
+        return [np.concatenate(parts) for parts in found]
+
     def predict(self, images: Mapping[str, Sequence[Path]]) -> Prediction:
         """Predict patients from their image files, by input name, in equal order.
 
@@ -96,11 +138,7 @@ class Model:
     @torch.inference_mode()
     def predict_pixels(self, maps: Sequence[np.ndarray]) -> Prediction:
         """Predict patients from uint8 arrays (n, 3, size, size), one for each input, in order."""
-        pixels = [torch.from_numpy(images).to(self.device) for images in maps]
-        if self.info["stack"] == "early":
-            pixels = [torch.cat(pixels, dim=1)]
-        prepared = [prepare(images, self.info["backbone"]) for images in pixels]
-        features = self.network.features(*prepared)
+        features = self.network.features(*self._prepare(maps))
         found = self.network.classifier(features).cpu().numpy()
         segments = None
         if self.info["segment_mean"] is not None:
@@ -108,6 +146,13 @@ class Model:
             scale = Scale(np.asarray(mean), np.asarray(deviation))
             segments = scale.restore(found[:, :SEGMENTS]).astype(np.float32)
         return Prediction(found[:, LOGITS], segments, features.cpu().numpy())
+
+    def _prepare(self, maps: Sequence[np.ndarray]) -> list[torch.Tensor]:
+        """Return what the network takes, from uint8 arrays (n, 3, size, size)."""
+        pixels = [torch.from_numpy(images).to(self.device) for images in maps]
+        if self.info["stack"] == "early":
+            pixels = [torch.cat(pixels, dim=1)]
+        return [prepare(images, self.info["backbone"]) for images in pixels]
 
 
 def save_weights(folder: Path, state: Mapping[str, torch.Tensor]) -> str:

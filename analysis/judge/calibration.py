@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from analysis.statistics.bootstrap import Interval, Resamples, auc_of, why_unreliable
-from analysis.statistics.curves import calibrate
+from analysis.statistics.bootstrap import Resamples, percentile_interval, why_unreliable
+from analysis.statistics.curves import fit_in_the_large, fit_slope, why_no_slope
 from analysis.statistics.metrics import (
     Estimate,
     describe_brier,
@@ -16,18 +15,16 @@ from analysis.statistics.metrics import (
     log_odds_of,
     probability_of,
 )
-
-WALD, NEWCOMBE = "wald", "newcombe"
-SEPARATED = "the classes are separated completely"
+from spaces.sections import EvaluationSection
 
 
 def describe_calibration(
     positive: np.ndarray, logits: np.ndarray, resamples: Resamples, confidence: float
 ) -> dict[str, Estimate]:
-    """Return ``intercept``, ``slope`` and ``brier`` of the predictions, with intervals.
+    """Return ``in_the_large``, ``slope`` and ``brier`` of the predictions, with intervals.
 
-    Intercept and slope are of the outcome's logit on the predicted one, with Wald intervals;
-    without overlap of the classes they are infinite, hence null.
+    Calibration in the large and slope have Wald intervals; without overlap of the classes the slope
+    is infinite, hence null.
 
     Args:
         positive: bool, (n,); both classes present.
@@ -36,74 +33,56 @@ def describe_calibration(
         confidence: for example .95.
     """
     n, log_odds = len(positive), log_odds_of(logits)
+    few, why = why_unreliable(positive, resamples), why_no_slope(positive, log_odds)
+    found = {
+        "in_the_large": (fit_in_the_large(positive, log_odds, confidence), few),
+        "slope": (fit_slope(positive, log_odds, confidence), why or few),
+    }
+    described = {
+        name: estimate_of(its.estimate, n, [its.interval], unreliable=reason)
+        for name, (its, reason) in found.items()
+    }
     brier = describe_brier(positive, probability_of(log_odds), resamples, confidence)
-    if auc_of(positive, log_odds) in {0.0, 1.0}:
-        nothing = estimate_of(np.nan, n, [Interval(WALD, np.nan, np.nan)], unreliable=SEPARATED)
-        return {"intercept": nothing, "slope": nothing, "brier": brier}
-    found, few = calibrate(positive, logits, confidence), why_unreliable(positive, resamples)
-    intercept, slope = (
-        estimate_of(value, n, [Interval(WALD, *limits)], unreliable=few)
-        for value, limits in (
-            (found.intercept, found.intercept_limits),
-            (found.slope, found.slope_limits),
-        )
-    )
-    return {"intercept": intercept, "slope": slope, "brier": brier}
+    return described | {"brier": brier}
 
 
 def describe_shift(
-    out_of_fold: np.ndarray, test: np.ndarray, threshold: float, confidence: float
+    folds: np.ndarray,
+    model: np.ndarray,
+    threshold: float,
+    settings: EvaluationSection,
+    *,
+    generator: np.random.Generator,
 ) -> dict[str, Any]:
     """Return whether a threshold of the fold models means the same to the final model.
 
     The threshold was found on fold models, which saw a part of the development patients; the final
-    model saw all of them. Nobody's outcome is asked: only how many patients are called positive.
+    model saw all of them. All of them judge the same test patients, so that no difference between
+    patients enters; nobody's outcome is asked, only whom each model calls positive.
 
     Args:
-        out_of_fold: log odds of development patients, each from the fold model that never saw them.
-        test: log odds of test patients, from the final model.
-        threshold: probability, found on the former.
-        confidence: for example .95.
+        folds: log odds of the test patients from each fold model, (n, folds).
+        model: from the final model, (n,).
+        threshold: probability, found on out-of-fold predictions.
+        settings: resamples and level of the interval.
+        generator: draws the resamples.
 
     Returns:
-        ``threshold``; ``out_of_fold`` and ``test``, each ``{"called", "n"}``; ``difference``
-        (Estimate, share of test minus share out-of-fold, Newcombe's interval); and
-        ``same_share_threshold``, above which the final model calls the same share positive.
+        ``threshold``; ``n``; ``folds``, how many patients each fold model calls positive;
+        ``model``, how many the final model does; ``difference`` (Estimate, share of the final
+        model minus mean share of the fold models, paired percentile interval over patients); and
+        ``same_share_threshold``, above which the final model calls as many positive as they.
     """
-    shares, counted = [], []
-    for log_odds in (out_of_fold, test):
-        called = int((probability_of(log_odds) >= threshold).sum())
-        counted.append({"called": called, "n": len(log_odds)})
-        shares.append(called / len(log_odds))
-    interval = difference_of_shares(
-        (counted[1]["called"], counted[1]["n"]), (counted[0]["called"], counted[0]["n"]), confidence
-    )
+    by_folds, called = (probability_of(its) >= threshold for its in (folds, model))
+    differences, n = called - by_folds.mean(axis=1), len(model)
+    counts = generator.multinomial(n, np.full(n, 1 / n), size=settings.bootstraps)
+    interval = percentile_interval(counts @ differences / n, settings.confidence)
+    share = float(by_folds.mean())
     return {
         "threshold": threshold,
-        "out_of_fold": counted[0],
-        "test": counted[1],
-        "difference": estimate_of(shares[1] - shares[0], len(test), [interval]),
-        "same_share_threshold": float(np.quantile(probability_of(test), 1 - shares[0])),
+        "n": n,
+        "folds": [int(count) for count in by_folds.sum(axis=0)],
+        "model": int(called.sum()),
+        "difference": estimate_of(float(differences.mean()), n, [interval]),
+        "same_share_threshold": float(np.quantile(probability_of(model), 1 - share)),
     }
-
-
-def difference_of_shares(
-    first: tuple[int, int], second: tuple[int, int], confidence: float
-) -> Interval:
-    """Return the interval of first share minus second, of different patients.
-
-    Newcombe's hybrid of Wilson's intervals (1998, method 10, 10.1002/(SICI)1097-0258(19980430)
-    17:8<873::AID-SIM779>3.0.CO;2-I).
-
-    Args:
-        first: how many, of how many.
-        second: likewise.
-        confidence: for example .95.
-    """
-    (p, low, high), (q, its_low, its_high) = (
-        (count / n, *stats.binomtest(count, n).proportion_ci(confidence, method="wilson"))
-        for count, n in (first, second)
-    )
-    below = np.hypot(p - low, its_high - q)
-    above = np.hypot(high - p, q - its_low)
-    return Interval(NEWCOMBE, float(p - q - below), float(p - q + above))

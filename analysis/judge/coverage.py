@@ -1,4 +1,4 @@
-"""How often intervals like the reported ones covered the truth in simulations, in a sentence.
+"""How often intervals like the reported ones were right in simulations, in sentences.
 
 ``python -m benchmarks.coverage`` simulated it, on a grid of patients, prevalence and AUC, and wrote
 ``coverage.json`` beside this file.
@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.stats import norm
@@ -20,7 +22,7 @@ from spaces.run_files import read_json
 GRID = Path(__file__).with_name("coverage.json")
 KIND = "coverage"
 NOMINAL = 0.95
-METHODS = (PERCENTILE, BCA, LOGIT_DELONG)
+METHODS = {LOGIT_DELONG: "logit-DeLong", PERCENTILE: "percentile", BCA: "BCa"}
 # A cell with many more patients of either class than the study has would promise too much.
 MORE_PATIENTS = 1.6
 # Half way, on the normal scale, from the grid's last AUC to .975; nearer to 1 intervals collapse.
@@ -28,31 +30,55 @@ LARGEST_AUC = 0.96
 
 
 @dataclass(frozen=True)
-class CoverageCell:
-    """Simulated coverage of the intervals of nominally 95 % at one point of the grid.
+class GridCell:
+    """One point of the grid: the test sets that were simulated.
 
     Attributes:
         n: test patients.
         prevalence: share of positives among all patients; a test set's own share varies.
-        auc: true AUC.
+        auc: true AUC, of every score.
         replicates: simulated test sets.
-        percentile: share of them whose percentile interval covered the AUC.
-        bca: likewise, for the bias-corrected and accelerated interval.
-        logit_delong: likewise, for DeLong's interval on the logit scale.
     """
 
     n: int
     prevalence: float
     auc: float
     replicates: int
-    percentile: float
-    bca: float
-    logit_delong: float
 
     @property
     def classes(self) -> tuple[float, float]:
         """Expected patients of the rarer and of the commoner class."""
         return class_sizes(self.n, self.prevalence)
+
+
+@dataclass(frozen=True)
+class CoverageCell(GridCell):
+    """Simulated coverage of the intervals of an AUC of nominally 95 %.
+
+    Attributes:
+        percentile: share of the test sets whose percentile interval covered the AUC.
+        bca: likewise, for the bias-corrected and accelerated interval.
+        logit_delong: likewise, for DeLong's interval on the logit scale.
+    """
+
+    percentile: float
+    bca: float
+    logit_delong: float
+
+
+@dataclass(frozen=True)
+class ComparisonCell(GridCell):
+    """How often a difference was seen between two scores of the same AUC.
+
+    Attributes:
+        type_1_error: share of the test sets whose percentile interval of the difference, nominally
+            95 %, left out 0.
+    """
+
+    type_1_error: float
+
+
+Cell = TypeVar("Cell", bound=GridCell)
 
 
 def class_sizes(n: int, prevalence: float) -> tuple[float, float]:
@@ -63,21 +89,40 @@ def class_sizes(n: int, prevalence: float) -> tuple[float, float]:
 
 @cache
 def read_grid() -> tuple[CoverageCell, ...]:
-    """Return every simulated cell.
+    """Return every simulated cell of one AUC.
 
     Raises:
         InputError: the packaged file is missing or damaged.
     """
     return tuple(
         CoverageCell(
-            **{name: cell[name] for name in ("n", "prevalence", "auc", "replicates")},
+            **_place(cell),
             **{method: cell["auc_intervals"][method]["coverage"] for method in METHODS},
         )
         for cell in read_json(GRID, KIND)["cells"]
     )
 
 
-def nearest_coverage(n: int, prevalence: float, auc: float) -> CoverageCell | None:
+@cache
+def read_comparisons() -> tuple[ComparisonCell, ...]:
+    """Return every simulated cell of two equal AUCs.
+
+    Raises:
+        InputError: the packaged file is missing or damaged.
+    """
+    return tuple(
+        ComparisonCell(
+            **_place(cell), type_1_error=cell["difference_intervals"][PERCENTILE]["type_1_error"]
+        )
+        for cell in read_json(GRID, KIND)["comparisons"]
+    )
+
+
+def _place(cell: dict[str, Any]) -> dict[str, Any]:
+    return {name: cell[name] for name in ("n", "prevalence", "auc", "replicates")}
+
+
+def nearest(cells: Sequence[Cell], n: int, prevalence: float, auc: float | None) -> Cell | None:
     """Return the simulated cell that is most like these test patients, or None if none is.
 
     Cells are compared by their patients of the rarer and of the commoner class, on log scales, and
@@ -86,22 +131,23 @@ def nearest_coverage(n: int, prevalence: float, auc: float) -> CoverageCell | No
     returned the way round that was asked for.
 
     Args:
+        cells: of ``read_grid`` or ``read_comparisons``.
         n: test patients with a label.
         prevalence: share of positives among them.
-        auc: the estimate.
+        auc: the estimate; None if it is undefined.
 
     Returns:
         None for fewer patients than were simulated, or an AUC so near to 1 (or 0) that intervals
         begin to collapse.
     """
-    if not max(auc, 1 - auc) <= LARGEST_AUC:  # a nan is not either
+    if auc is None or not max(auc, 1 - auc) <= LARGEST_AUC:  # a nan is not either
         return None
     ours = np.array(class_sizes(n, prevalence))
-    here = [cell for cell in read_grid() if (cell.classes <= MORE_PATIENTS * ours).all()]
+    here = [cell for cell in cells if (cell.classes <= MORE_PATIENTS * ours).all()]
     if not here:
         return None
 
-    def distance(cell: CoverageCell) -> tuple[float, float]:
+    def distance(cell: Cell) -> tuple[float, float]:
         of_classes = np.linalg.norm(np.log(np.array(cell.classes) / ours))
         of_auc = abs(norm.ppf(cell.auc) - norm.ppf(max(auc, 1 - auc)))
         return round(float(of_classes), 9), float(of_auc)
@@ -112,30 +158,58 @@ def nearest_coverage(n: int, prevalence: float, auc: float) -> CoverageCell | No
     return replace(cell, auc=1 - cell.auc) if auc < 0.5 else cell
 
 
-def coverage_sentence(
-    n: int, prevalence: float, auc: float | None, *, method: str, confidence: float
-) -> str:
-    """Return how often such an interval of an AUC covered the truth in simulations.
+def coverage_sentence(n: int, prevalence: float, auc: float | None, *, confidence: float) -> str:
+    """Return how often each method's interval of such an AUC covered the truth in simulations.
 
     Args:
         n: test patients with a label.
         prevalence: share of positives among them.
         auc: the estimate; None if it is undefined.
-        method: ``percentile``, ``bca`` or ``logit_delong``.
-        confidence: the interval's own; others than .95 were not simulated.
+        confidence: the intervals' own; others than .95 were not simulated.
     """
     if confidence != NOMINAL:
         return f"Coverage was simulated for 95{SPACE}% intervals only."
-    cell = None if auc is None else nearest_coverage(n, prevalence, auc)
+    cell = nearest(read_grid(), n, prevalence, auc)
     if cell is None:
-        return "No simulation is near enough to say how often this interval covers the truth."
-    covered = {
-        PERCENTILE: cell.percentile,
-        BCA: cell.bca,
-        LOGIT_DELONG: cell.logit_delong,
-    }[method]
+        return "No simulation is near enough to say how often these intervals cover the truth."
+    covered = [f"{name} {_percent(getattr(cell, method))}" for method, name in METHODS.items()]
     return (
-        f"In simulations with {cell.n} patients, {100 * cell.prevalence:.0f}{SPACE}% positive and "
-        f"an AUC of {number(cell.auc)}, this interval covered the truth "
-        f"{100 * covered:.1f}{SPACE}% of the time (nominal 95{SPACE}%)."
+        f"In {cell.replicates} simulations with {_patients(cell)} and an AUC of "
+        f"{number(cell.auc)}, nominal 95{SPACE}% intervals covered the truth this often: "
+        f"{', '.join(covered)}."
     )
+
+
+def comparison_sentence(n: int, prevalence: float, auc: float | None, *, confidence: float) -> str:
+    """Return how often such an interval of a difference saw one where there was none.
+
+    Args:
+        n: test patients with a label.
+        prevalence: share of positives among them.
+        auc: the mean of both estimates; None if one is undefined.
+        confidence: the interval's own; others than .95 were not simulated.
+    """
+    if confidence != NOMINAL:
+        return ""  # said of the AUCs already
+    cell = nearest(read_comparisons(), n, prevalence, auc)
+    if cell is None:
+        return "No simulation is near enough to say how often a difference is seen where none is."
+    return (
+        f"In {cell.replicates} simulations of two equally good classifiers ({_patients(cell)}, AUC "
+        f"{number(cell.auc)}, scores correlated by {number(_correlation(), 1)} within a class) the "
+        f"interval of the difference left out 0 in {_percent(cell.type_1_error)} of them (nominal "
+        f"5{SPACE}%)."
+    )
+
+
+@cache
+def _correlation() -> float:
+    return float(read_json(GRID, KIND)["settings"]["correlation_within_class"])
+
+
+def _patients(cell: GridCell) -> str:
+    return f"{cell.n} patients, {100 * cell.prevalence:.0f}{SPACE}% positive"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}{SPACE}%"

@@ -17,9 +17,9 @@ from analysis.judge.baselines import fit_baselines
 from analysis.judge.calibration import describe_shift
 from analysis.judge.measure import Fixed
 from analysis.judge.optimism import BOOTSTRAPS, corrected_score, read_scores
+from analysis.judge.other_models import FOLDS, predict_others, read_others, results_of
 from analysis.judge.pointing import play
 from analysis.judge.scrutiny import SIMPLE
-from analysis.judge.seeds import SEEDS, predict_again, repeated
 from analysis.judge.simple_predictors import fit_simple_predictors
 from analysis.statistics.bootstrap import auc_of
 from analysis.statistics.metrics import HALF, YOUDEN, log_odds_of, probability_of, youden_threshold
@@ -104,14 +104,15 @@ def _freeze_anew(
     chosen = logits[best["epochs"] - 1]
     described = _describe_development(run, study, cohort, best, chosen)
     threshold = described.pop(YOUDEN)
+    others = predict_others(run, study, cohort.split.test, images)
     shift = describe_shift(
-        log_odds_of(chosen),
+        read_others(run.test / FOLDS),
         log_odds_of(read_predictions(run.predictions)[0]),
         threshold,
-        study.evaluation.confidence,
+        study.evaluation,
+        generator=np.random.default_rng(study.seed),
     )
-    again = predict_again(run, cohort.split.test, images)
-    results = (run.test / BASELINES, run.test / SIMPLE, run.predictions, *filter(None, [again]))
+    results = (run.test / BASELINES, run.test / SIMPLE, run.predictions, *others)
     content = {
         "files": sources | {_name(run, path): sha256_of(path) for path in results},
         "thresholds": {HALF: 0.5, YOUDEN: threshold},
@@ -159,14 +160,13 @@ def _kept(run: RunFiles, sources: Mapping[str, str]) -> dict[str, Any] | None:
 
     Fitting anew, with another library or on another processor, could change a last bit; and what is
     judged under other digests counts as another opening. So does what an earlier version froze
-    without simple predictors; that is kept if it was judged.
+    without simple predictors or fold models; that is kept if it was judged.
     """
     if not run.frozen.exists():
         return None
     content = read_json(run.frozen, "frozen")
     files = content["files"]
-    frozen = [run.test / BASELINES, run.test / SIMPLE, run.predictions]
-    frozen += [run.test / SEEDS] if repeated(run) else []
+    frozen = [run.test / BASELINES, run.test / SIMPLE, run.predictions, *results_of(run)]
     results = {_name(run, path): path for path in frozen}
     if _was_judged(run):
         results = {name: path for name, path in results.items() if name in files}

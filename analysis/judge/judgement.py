@@ -14,6 +14,7 @@ from analysis.choose.choice import paired_difference
 from analysis.judge.baselines import LABELS
 from analysis.statistics.bootstrap import (
     LOGIT_DELONG,
+    PERCENTILE,
     auc_of,
     logit_delong_interval,
 )
@@ -173,7 +174,9 @@ def difference_rows(
     if metrics:
         primary = metrics["primary_comparison"] if metrics["differences"] else None
         for name in sorted(metrics["differences"], key=lambda name: name != primary):
-            difference = metrics["differences"][name]
+            difference = dict(metrics["differences"][name])
+            # Earlier versions kept BCa's too, which is wrong too often (see ``compare_aucs``).
+            difference["intervals"] = {PERCENTILE: difference["intervals"][PERCENTILE]}
             rows.append(_row(label_of(name), difference, positives=metrics["positives"]))
     models = (baselines or {}).get("models", {}) if best else {}
     for name, described in sorted(models.items()):  # "logistic_l2", the primary one, comes first

@@ -19,37 +19,41 @@ GRID = Path(__file__).with_name("optimism.json")
 KIND = "optimism"
 WORTH_SAYING = 0.01
 """Bias of an AUC above which the report warns of it."""
-FEWER = 1.6
-"""A cell with so many times more patients of a class than the study has would promise too much."""
+ALIKE = 1.6
+"""A cell with so many times more patients of a class than the study has would promise too much; a
+search so many times longer or shorter than the simulated ones has another luck."""
 
 
 @cache
-def read_cells() -> tuple[dict[str, Any], ...]:
-    """Return every simulated cell; none if it was not simulated yet.
+def read_simulated() -> dict[str, Any]:
+    """Return the simulated searches: ``cells`` and ``settings``.
 
     Raises:
-        InputError: the packaged file is damaged.
+        InputError: the packaged file is missing or damaged.
     """
-    return tuple(read_json(GRID, KIND)["cells"]) if GRID.exists() else ()
+    return read_json(GRID, KIND)
 
 
-def luck_sentence(n: int, prevalence: float) -> str:
-    """Return what was left of the winner's luck in searches over patients like these.
+def luck_sentence(n: int, prevalence: float, *, trials: int, epochs: int) -> str:
+    """Return what was left of the winner's luck in searches like this over patients like these.
 
     Args:
         n: development patients with a label.
         prevalence: share of positives among them.
+        trials: that the search asks.
+        epochs: of a trial that is not stopped.
 
     Returns:
         Empty where no simulation is near enough.
     """
-    ours = np.array(class_sizes(n, prevalence))
+    simulated = read_simulated()
+    settings, ours = simulated["settings"], np.array(class_sizes(n, prevalence))
     near = [
         cell
-        for cell in read_cells()
-        if (np.array(class_sizes(cell["n"], cell["prevalence"])) <= FEWER * ours).all()
+        for cell in simulated["cells"]
+        if (np.array(class_sizes(cell["n"], cell["prevalence"])) <= ALIKE * ours).all()
     ]
-    if not near:
+    if not (near and _alike(trials, settings["trials"]) and _alike(epochs, settings["epochs"])):
         return ""
     cell = min(
         near,
@@ -57,14 +61,24 @@ def luck_sentence(n: int, prevalence: float) -> str:
             np.linalg.norm(np.log(np.array(class_sizes(its["n"], its["prevalence"])) / ours))
         ),
     )
-    left, before = cell["corrected"], cell["score"]
-    remains = f"{'too low ' if left['bias'] < 0 else ''}by {number(abs(left['bias']), 3)}"
+    left, before, true = cell["corrected"], cell["score"], settings["true_auc"]
     said = (
-        f"In {cell['replicates']} simulated searches over {cell['n']} patients, "
-        f"{100 * cell['prevalence']:.0f}{SPACE}% positive, the winner's score was too high by "
-        f"{number(before['bias'], 3)}, its corrected value {remains} "
-        f"(standard error {number(left['standard_error'], 3)})"
+        f"In {cell['replicates']} simulated searches ({settings['trials']} trials of "
+        f"{settings['epochs']} epochs, true AUCs {number(true['mean'])} \N{PLUS-MINUS SIGN} "
+        f"{number(true['sd'])}) over {cell['n']} patients, {100 * cell['prevalence']:.0f}{SPACE}% "
+        f"positive, the winner's score was {_off(before['bias'])}, its corrected value "
+        f"{_off(left['bias'])} (standard error {number(left['standard_error'], 3)})"
     )
-    if abs(left["bias"]) > WORTH_SAYING:
-        return f"{said}: some of the luck is still in it."
+    if left["bias"] > WORTH_SAYING:
+        return f"{said}, so part of the optimism remains."
+    if left["bias"] < -WORTH_SAYING:
+        return f"{said}, so it corrects too much."
     return f"{said}."
+
+
+def _alike(one: int, other: int) -> bool:
+    return one <= ALIKE * other and other <= ALIKE * one
+
+
+def _off(bias: float) -> str:
+    return f"too {'low' if bias < 0 else 'high'} by {number(abs(bias), 3)}"

@@ -19,6 +19,7 @@ from analysis.statistics.bootstrap import (
     clopper_pearson_interval,
     draw_resamples,
     logit_delong_interval,
+    too_few,
 )
 from analysis.statistics.metrics import (
     describe_auc,
@@ -85,11 +86,12 @@ def judge_nested(
     write_json(root / RESULT, KIND, content)
 
 
-def corrected_t(values: Sequence[float], confidence: float) -> dict[str, float]:
+def corrected_t(values: Sequence[float], confidence: float) -> dict[str, float | bool]:
     """Return mean, SD and corrected t interval of what k overlapping training sets gave.
 
     The SD is multiplied by sqrt(1/k + 1/(k - 1)): Nadeau and Bengio 2003,
-    10.1023/A:1024068626366. The limits of an AUC stay inside [0, 1].
+    10.1023/A:1024068626366. The limits of an AUC stay inside [0, 1]. Equal values give a point,
+    flagged ``degenerate``, which says nothing.
     """
     k = len(values)
     mean, spread = math.fsum(values) / k, statistics.stdev(values)
@@ -99,6 +101,7 @@ def corrected_t(values: Sequence[float], confidence: float) -> dict[str, float]:
         "sd": spread,
         "low": max(0.0, mean - half),
         "high": min(1.0, mean + half),
+        "degenerate": half == 0,
     }
 
 
@@ -118,6 +121,7 @@ def _describe(
         "configuration": best["configuration"],
         "auc": auc / (int(positive.sum()) * int((~positive).sum())),
         "interval": interval.as_dict(),
+        "unreliable": too_few(positive),
     }
 
 

@@ -94,7 +94,10 @@ def _weigh_auc(belief: Belief, metrics: Mapping[str, Any], development: OutOfFol
         held = ", if its interval holds (see opposite)" if auc.get("unreliable") else ""
         belief.yes.append(f"The model ranks patients better than chance{held}: {value}.")
     elif interval["high"] < 0.5:
-        belief.no.append(f"The labels: the model ranks patients worse than chance, {value}.")
+        belief.no.append(
+            "That labels and maps belong together: the model ranks patients worse than chance, "
+            f"{value}. Check the coding of the target."
+        )
     else:
         belief.no.append(f"That it is better than chance: chance (0.50) is not excluded, {value}.")
     if auc.get("unreliable"):
@@ -196,13 +199,14 @@ def _found(metrics: Mapping[str, Any]) -> str:
 
 
 def _weigh_calibration(belief: Belief, calibration: Calibration) -> None:
-    low, high = calibration.slope_limits
-    if low <= 1 <= high:
+    slope = calibration.slope
+    low, high = slope.interval.low, slope.interval.high
+    if not slope.interval.is_defined or low <= 1 <= high:
         return
     kind = "too extreme" if high < 1 else "too timid"
     belief.no.append(
         f"Its probabilities as they stand: they are {kind}, calibration slope "
-        f"{number(calibration.slope)} ({number(low)} to {number(high)}; out-of-fold, development "
+        f"{number(slope.estimate)} ({number(low)} to {number(high)}; out-of-fold, development "
         f"n = {calibration.n}), ideal 1."
     )
 

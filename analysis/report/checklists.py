@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -26,18 +26,18 @@ class Item:
         guideline: its name.
         item: its number there.
         topic: what it asks for.
-        section: the part of the report that answers it; empty if none does.
+        places: the parts of the report that answer it together; none if one of them is missing.
     """
 
     guideline: str
     item: str
     topic: str
-    section: str
+    places: tuple[str, ...]
 
     @property
     def status(self) -> str:
         """``filled``, or ``author must supply``."""
-        return FILLED if self.section else MISSING
+        return FILLED if self.places else MISSING
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,13 @@ class Checklist:
 
 
 def fill(page: str) -> list[Checklist]:
-    """Return every guideline, its items filled where ``page`` has the section that answers them.
+    """Return every guideline, its items filled where ``page`` has all places that answer them.
 
     Args:
         page: the report as HTML.
     """
-    sections = set(re.findall(r'<h2 id="([a-z]+)"', page))
-    items = [
-        Item(row.guideline, row.item, row.topic, row.section if row.section in sections else "")
-        for row in _read()
-    ]
+    there = set(re.findall(r'\sid="([a-z_-]+)"', page))
+    items = [its if there.issuperset(its.places) else replace(its, places=()) for its in _read()]
     return [
         Checklist(guideline, tuple(rows))
         for guideline, rows in groupby(items, key=lambda item: item.guideline)
@@ -71,14 +68,14 @@ def fill(page: str) -> list[Checklist]:
 
 
 def table(checklists: list[Checklist]) -> pd.DataFrame:
-    """Return all items, one a row: ``guideline``, ``item``, ``topic``, ``status``, ``section``."""
+    """Return all items, one a row: ``guideline``, ``item``, ``topic``, ``status``, ``places``."""
     rows = [
         {
             "guideline": its.guideline,
             "item": its.item,
             "topic": its.topic,
             "status": its.status,
-            "section": its.section,
+            "places": " ".join(its.places),
         }
         for checklist in checklists
         for its in checklist.items
@@ -89,4 +86,6 @@ def table(checklists: list[Checklist]) -> pd.DataFrame:
 def _read() -> Iterator[Item]:
     frame = pd.read_csv(ITEMS, dtype=str, keep_default_na=False)
     for row in frame.itertuples(index=False):
-        yield Item(*map(str, row))
+        yield Item(
+            str(row.guideline), str(row.item), str(row.topic), tuple(str(row.places).split())
+        )

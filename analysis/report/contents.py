@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis.judge.answer import SPACE
 from analysis.judge.calls import call_rows, describe_thresholds, side_by_side
-from analysis.judge.coverage import coverage_sentence
+from analysis.judge.coverage import comparison_sentence, coverage_sentence
 from analysis.judge.judgement import (
     OutOfFold,
     Row,
@@ -24,8 +24,8 @@ from analysis.report.drawing import Figure
 from analysis.report.external_panel import ExternalPanel, show_external
 from analysis.report.findings import Findings
 from analysis.report.flow_figure import Flow
+from analysis.report.methods import say_preparation
 from analysis.report.panels import (
-    METHODS,
     read_chosen,
     show_aucs,
     show_calibration,
@@ -40,7 +40,6 @@ from analysis.report.performance_panel import StandingGroup, show_performance
 from analysis.report.reference_panel import ReferencePanel, show_references
 from analysis.report.scrutiny_panel import ScrutinyPanel, show_scrutiny
 from analysis.report.segment_panel import SegmentPanel, show_segment_panel
-from analysis.statistics.bootstrap import LOGIT_DELONG, PERCENTILE
 from analysis.statistics.metrics import HALF, YOUDEN
 from cohort.table import Cohort
 from spaces.run_files import RunFiles
@@ -71,12 +70,13 @@ class Contents:
 
     Attributes:
         figures: by name.
+        preparation: what was done to the maps.
         patients: who they are.
         aucs: every AUC.
         differences: the model against the regressions.
         calls: at each threshold.
         pairs: (what, out-of-fold, test).
-        coverage: (method, sentence).
+        coverage: how often intervals like these were right in simulations, as sentences.
         transfers: how the thresholds did on the test set, as sentences.
         belief: of the first page; None before the test set was opened.
         segments: the second task.
@@ -87,12 +87,13 @@ class Contents:
     """
 
     figures: dict[str, Figure] = field(default_factory=dict)
+    preparation: str = ""
     patients: CohortPanel = field(default_factory=CohortPanel)
     aucs: list[Row] = field(default_factory=list)
     differences: list[Row] = field(default_factory=list)
     calls: list[Calls] = field(default_factory=list)
     pairs: list[tuple[str, Row | None, Row | None]] = field(default_factory=list)
-    coverage: list[tuple[str, str]] = field(default_factory=list)
+    coverage: list[str] = field(default_factory=list)
     transfers: list[str] = field(default_factory=list)
     belief: Belief | None = None
     segments: SegmentPanel = field(default_factory=SegmentPanel)
@@ -104,7 +105,7 @@ class Contents:
 
 def describe(run: RunFiles, cohort: Cohort, found: Findings) -> Contents:
     """Return the judged part of the report and write its tables beside it."""
-    contents = Contents()
+    contents = Contents(preparation=say_preparation(found.study))
     confidence = found.study.evaluation.confidence
     level = f"{100 * confidence:g}{SPACE}%"
     contents.figures["flow"] = show_flow(run, flow_of(cohort, found))
@@ -219,15 +220,12 @@ def _pairs(
     return pairs
 
 
-def _coverage(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what simulations say of the intervals of the model's AUC, by method."""
-    n, auc = metrics["n"], metrics["model"]["auc"]["estimate"]
-    sentences = {
-        METHODS[method]: coverage_sentence(
-            n, metrics["positives"] / n, auc, method=method, confidence=metrics["confidence"]
-        )
-        for method in (LOGIT_DELONG, PERCENTILE)
-    }
-    if len(set(sentences.values())) == 1:
-        return [("all methods", next(iter(sentences.values())))]
-    return list(sentences.items())
+def _coverage(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what simulations say of the intervals of the AUC and of the primary difference."""
+    n, confidence = metrics["n"], metrics["confidence"]
+    share, auc = metrics["positives"] / n, metrics["model"]["auc"]["estimate"]
+    said = [coverage_sentence(n, share, auc, confidence=confidence)]
+    if metrics["differences"]:
+        other = metrics["baselines"][metrics["primary_comparison"]]["auc"]["estimate"]
+        said.append(comparison_sentence(n, share, (auc + other) / 2, confidence=confidence))
+    return [sentence for sentence in said if sentence]

@@ -133,7 +133,8 @@ def _say_who(its: Mapping[str, Any]) -> list[str]:
     if its["unfamiliar"] is not None:
         familiar = (
             f"The maps of {its['unfamiliar']} of {flow['included']} are unlike those of "
-            "development; about one in a hundred is where nothing differs."
+            "development; even among patients like those of development about one in a hundred is "
+            "flagged."
         )
     invented = "These patients are phantoms, drawn to test the software." * its["is_phantom"]
     warnings = [f"Warning: {warning}." for warning in its["warnings"]]

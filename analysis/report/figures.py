@@ -203,9 +203,13 @@ def draw_calibration(calibration: Calibration) -> str:
     )
     axes.set(xlabel="predicted probability", ylabel="observed share positive")
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+    slope, in_the_large = (
+        number(its.estimate if its.interval.is_defined else None)
+        for its in (calibration.slope, calibration.in_the_large)
+    )
     said = (
-        f"{calibration.n} out-of-fold predictions in {len(bins)} bins: slope "
-        f"{number(calibration.slope)}, intercept {number(calibration.intercept)}"
+        f"{calibration.n} out-of-fold predictions in {len(bins)} bins; slope {slope}, in the large "
+        f"{in_the_large}"
     )
     return svg_of(canvas, "calibration", "Calibration", said)
 

@@ -157,10 +157,12 @@ def _say_optimism(
     score = f"{number(development['score'], 3)} (SD over folds {number(development['score_sd'], 3)}"
     score += f"; development n = {n}, {development['positives']} positive)"
     if corrected is not None:
+        asked = {"trials": study.search.trials, "epochs": study.training.epochs}
+        luck = luck_sentence(n, development["positives"] / n, **asked)
         said = (
             f"The best of many scores flatters: {score}. Bias-corrected over all trials and epochs "
             f"(bootstrap bias-corrected cross-validation, {development['bootstraps']} resamples) "
-            f"it is {number(corrected, 3)}. {luck_sentence(n, development['positives'] / n)}"
+            f"it is {number(corrected, 3)}. {luck}"
         ).rstrip()
     elif study.is_fixed:
         said = f"Nothing was searched in this run, so the score is not corrected: {score}."

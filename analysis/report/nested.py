@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +37,22 @@ def write_nested(root: Path, study: Study) -> Path:
 def nested_answer(content: dict[str, Any]) -> str:
     """Return what nested.json says in one sentence."""
     mean, pooled = content["mean_auc"], content["pooled_auc"]
+    mean = {"degenerate": mean["sd"] == 0, **mean}  # earlier versions did not flag it
     level = f"{100 * content['confidence']:g}{SPACE}%"
-    accuracy = content["accuracy"]
+    accuracy, delong = content["accuracy"], pooled["intervals"][LOGIT_DELONG]
     return (
         f"Each of {content['n']} patients ({content['positives']} positive) was predicted by a "
         f"model whose whole search had never seen them: {plain(content['target'])} from "
         f"{maps_of(content['inputs'])} with a mean AUC of {number(mean['estimate'])} over "
-        f"{len(content['outer_folds'])} outer folds ({level} interval {number(mean['low'])} to "
-        f"{number(mean['high'])}, corrected t); pooled, {number(pooled['estimate'])} "
-        f"({limits(pooled['intervals'][LOGIT_DELONG])}, logit-DeLong). At a probability of .5, "
-        f"{accuracy['right']} of {content['n']} were right ({percent(accuracy['estimate'])}; the "
-        f"commoner class is {percent(content['no_information_rate'])})."
+        f"{len(content['outer_folds'])} outer folds ({_span(mean, level, 'corrected t')}); pooled, "
+        f"{number(pooled['estimate'])} ({_span(delong, level, 'logit-DeLong')}). At a probability "
+        f"of .5, {accuracy['right']} of {content['n']} were right "
+        f"({percent(accuracy['estimate'])}; the commoner class is "
+        f"{percent(content['no_information_rate'])})."
     )
+
+
+def _span(interval: Mapping[str, Any], level: str, method: str) -> str:
+    if interval["low"] is None or interval["degenerate"]:
+        return f"no usable {level} interval"
+    return f"{level} interval {limits(interval)}, {method}"

@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.judge.answer import SPACE, limits, number
 from analysis.judge.baselines import L2
 from analysis.judge.calls import fraction_of, name_threshold
+from analysis.judge.coverage import METHODS as AUC_METHODS
 from analysis.judge.judgement import (
     CORRECTED_T,
     OUT_OF_FOLD,
@@ -25,8 +26,8 @@ from analysis.report import figures
 from analysis.report.drawing import BLUE, GREY, ORANGE, Figure
 from analysis.report.figures import Bar
 from analysis.report.flow_figure import Flow, draw_flow
-from analysis.statistics.bootstrap import BCA, LOGIT_DELONG, PERCENTILE
-from analysis.statistics.curves import Calibration, calibrate
+from analysis.statistics.bootstrap import LOGIT_DELONG, PERCENTILE
+from analysis.statistics.curves import Calibration, Fitted, calibrate
 from analysis.statistics.metrics import HALF, YOUDEN, log_odds_of
 from analysis.statistics.roc_band import RESAMPLES, roc_band
 from cohort.table import Cohort
@@ -35,12 +36,7 @@ from spaces.run_files import RunFiles, read_out_of_fold
 from spaces.study import Study
 
 FOLDER = "report"
-METHODS = {
-    PERCENTILE: "percentile",
-    BCA: "BCa",
-    LOGIT_DELONG: "logit-DeLong",
-    CORRECTED_T: "corrected t",
-}
+METHODS = {**AUC_METHODS, CORRECTED_T: "corrected t"}
 
 
 def table_of(run: RunFiles, name: str, frame: pd.DataFrame) -> str:
@@ -174,17 +170,22 @@ def show_calibration(
     confidence = study.evaluation.confidence
     calibration = calibrate(*chosen, confidence)
     data = table_of(run, "calibration", calibration.bins)
-    slope = " to ".join(number(limit) for limit in calibration.slope_limits)
-    intercept = " to ".join(number(limit) for limit in calibration.intercept_limits)
+    slope, in_the_large = _fit(calibration.slope), _fit(calibration.in_the_large)
     sizes = sorted(set(calibration.bins["n"].tolist()))
     caption = (
         f"Calibration of the out-of-fold predictions of {calibration.n} development patients "
         f"({OUT_OF_FOLD}), in {len(calibration.bins)} bins of {' or '.join(map(str, sizes))}; bars "
-        f"are exact {100 * confidence:g}{SPACE}% intervals. Slope {number(calibration.slope)} "
-        f"({slope}), ideal 1; intercept {number(calibration.intercept)} ({intercept}), ideal 0 "
-        "(Wald intervals). The test set has too few patients for such bins."
+        f"are exact {100 * confidence:g}{SPACE}% intervals. Slope {slope}, ideal "
+        f"1; in the large (intercept with the slope fixed at 1) {in_the_large}, ideal 0 (Wald "
+        "intervals). The test set has too few patients for such bins."
     )
     return Figure(figures.draw_calibration(calibration), caption, [data]), calibration
+
+
+def _fit(fitted: Fitted) -> str:
+    if not fitted.interval.is_defined:
+        return "undefined, as the classes are separated or all predictions equal"
+    return f"{number(fitted.estimate)} ({limits(fitted.interval.as_dict())})"
 
 
 def show_segments(run: RunFiles, metrics: Mapping[str, Any]) -> Figure | None:

@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 
 from analysis.judge.answer import SPACE, limits, number, percent
-from analysis.judge.calibration import NEWCOMBE, WALD
 from analysis.judge.judgement import OUT_OF_FOLD as OOF_FILES
 from analysis.judge.segment_values import OUT_OF_FOLD, TEST
 from analysis.report.drawing import Figure
 from analysis.report.figures import draw_decision
 from analysis.report.panels import table_of
 from analysis.statistics.bootstrap import LOGIT_DELONG, PERCENTILE
+from analysis.statistics.curves import WALD
 from analysis.statistics.metrics import Estimate
 from spaces.run_files import RunFiles
 
@@ -23,7 +23,7 @@ SETS = {OUT_OF_FOLD: "out-of-fold, development", TEST: "test"}
 ORIGINS = {OUT_OF_FOLD: f"{OOF_FILES}, chosen trial", TEST: "test/metrics.json"}
 QUANTITIES = {
     "slope": ("calibration slope", "ideal 1", WALD),
-    "intercept": ("calibration intercept", "ideal 0", WALD),
+    "in_the_large": ("calibration in the large", "intercept, slope fixed at 1; ideal 0", WALD),
     "brier": ("Brier score", "lower is better", PERCENTILE),
 }
 
@@ -81,6 +81,8 @@ def show_scrutiny(run: RunFiles, metrics: Mapping[str, Any]) -> ScrutinyPanel:
     if "calibration" not in metrics:
         return panel
     for quantity, (label, ideal, method) in QUANTITIES.items():
+        if quantity not in metrics["calibration"][TEST]:
+            continue  # earlier versions had the intercept beside a free slope
         before, after = (_value(metrics["calibration"][of][quantity], method, 2) for of in SETS)
         panel.calibration.append((label, ideal, before, after))
     records = [
@@ -90,7 +92,7 @@ def show_scrutiny(run: RunFiles, metrics: Mapping[str, Any]) -> ScrutinyPanel:
         for method in its["intervals"]
     ]
     table_of(run, "calibration_estimates", pd.DataFrame(records))
-    panel.shift = _say_shift(metrics["threshold_shift"])
+    panel.shift = _say_shift(metrics)
     if any(metrics["subgroups"].values()):
         _show_subgroups(run, metrics, panel)
     if metrics["decision"] is not None:
@@ -153,17 +155,28 @@ def _show_decision(run: RunFiles, metrics: Mapping[str, Any]) -> Figure:
     return Figure(draw_decision(curve), caption, [data])
 
 
-def _say_shift(shift: Mapping[str, Any]) -> str:
-    before, after, difference = (shift[name] for name in (OUT_OF_FOLD, TEST, "difference"))
-    span = limits(difference["intervals"][NEWCOMBE])
+def _say_shift(metrics: Mapping[str, Any]) -> str:
+    shift, level = metrics["threshold_shift"], f"{100 * metrics['confidence']:g}{SPACE}%"
+    if "model" not in shift:
+        return ""  # earlier versions compared different patients
+    n, folds, difference = shift["n"], shift["folds"], shift["difference"]
+    lowest, highest = min(folds), max(folds)
+    between = f"{lowest} to {highest}" if lowest < highest else f"{lowest}"
+    interval = difference["intervals"][PERCENTILE]
+    apart = ", and no patient is called otherwise"
+    if difference["estimate"] != 0 or not interval["degenerate"]:
+        low, high = (number(100 * interval[end], 1) for end in ("low", "high"))
+        apart = (
+            f", a difference of {number(100 * difference['estimate'], 1)} percentage points "
+            f"({level} paired interval {low} to {high}). To call the same share positive, the "
+            f"final model's threshold would be {number(shift['same_share_threshold'])}"
+        )
     return (
-        f"The Youden threshold {number(shift['threshold'])} comes from fold models. From it on, "
-        f"the fold models called {before['called']} of {before['n']} development patients positive "
-        f"({percent(before['called'] / before['n'])}), the final model {after['called']} of "
-        f"{after['n']} test patients ({percent(after['called'] / after['n'])}): a difference of "
-        f"{number(difference['estimate'])} ({span}). To call the same share positive, the final "
-        f"model's threshold would be {number(shift['same_share_threshold'])}. No outcome is needed "
-        "to see this, and none was used."
+        f"The Youden threshold {number(shift['threshold'])} was found on the fold models and is "
+        f"used with the final model. Of the same {n} test patients the {len(folds)} fold models "
+        f"call {between} positive ({percent(sum(folds) / len(folds) / n)} on average), the final "
+        f"model {shift['model']} ({percent(shift['model'] / n)}){apart}. No outcome is needed to "
+        "see this, and none was used (test/folds.parquet, test/metrics.json)."
     )
 
 

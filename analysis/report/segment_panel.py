@@ -169,14 +169,14 @@ def _say(study: Study, row: RegionRow, patients: str) -> str:
     error, bias, low, high = (
         row.rows[name] for name in (MEAN_ABSOLUTE_ERROR, BIAS, LOWER_LIMIT, UPPER_LIMIT)
     )
-    if error.estimate is None or low.estimate is None:
+    if error.estimate is None or low.estimate is None or high.estimate is None:
         return ""
     said = (
         f"In {row.n} {patients} the predicted mean of the 17 segments ({study.cohort.segments}) "
         f"was off by {number(error.estimate)} on average ({level} interval {_span(error)}), with "
-        f"a bias of {number(bias.estimate)} ({_span(bias)}). Of such patients about 95{SPACE}% "
-        f"are predicted between {number(low.estimate)} and {number(high.estimate)} off the "
-        "measured value."
+        f"a bias of {number(bias.estimate)} ({_span(bias)}). For about 95{SPACE}% of such "
+        f"patients the prediction lies between {_beside(low.estimate)} and "
+        f"{_beside(high.estimate)} the measured value."
     )
     return said + _say_slope(row.rows[SLOPE])
 
@@ -190,8 +190,13 @@ def _say_slope(slope: Row) -> str:
     return (
         f" The bias is not the same everywhere: {first} values are predicted too high and "
         f"{second} ones too low (slope of the difference {number(slope.estimate)}, "
-        f"{_span(slope)}, per unit of the average)."
+        f"{_span(slope)}, per unit of the average). The limits above are then too wide in the "
+        "middle and too narrow at the ends."
     )
+
+
+def _beside(difference: float) -> str:
+    return f"{number(abs(difference))} {'below' if difference < 0 else 'above'}"
 
 
 def _span(row: Row) -> str:

@@ -106,11 +106,20 @@ def why_unreliable(positive: np.ndarray, resamples: Resamples) -> str | None:
         positive: bool, (n,); who has the outcome.
         resamples: of these n patients.
     """
+    redrawn = resamples.redrawn / len(resamples.counts)
+    return too_few(positive) or undefined_too_often(redrawn)
+
+
+def too_few(positive: np.ndarray) -> str | None:
+    """Return which class has fewer than ten patients, so that each carries the interval, or None.
+
+    Args:
+        positive: bool, (n,); who has the outcome.
+    """
     for name, here in (("positive", int(positive.sum())), ("negative", int((~positive).sum()))):
         if here < FEWEST_OF_A_CLASS:
             return f"{here} {name}, fewer than {FEWEST_OF_A_CLASS}"
-    redrawn = resamples.redrawn / len(resamples.counts)
-    return undefined_too_often(redrawn)
+    return None
 
 
 def undefined_too_often(share: float) -> str | None:

@@ -8,6 +8,8 @@ import numpy as np
 from scipy import stats
 
 PERMUTATIONS = 9999
+# Scores that are permuted at once. scipy ranks them with some 60 bytes for each.
+AT_ONCE = 2_000_000
 
 
 def permutation_p(
@@ -31,7 +33,9 @@ def permutation_p(
     Source: Mann and Whitney 1947, doi:10.1214/aoms/1177730491; the added one: Phipson and Smyth
     2010, doi:10.2202/1544-6115.1585.
     """
-    method = stats.PermutationMethod(n_resamples=permutations, rng=generator)
+    # Permutations are drawn one by one: their number in a batch changes the memory, not the p.
+    batch = max(1, AT_ONCE // len(score))
+    method = stats.PermutationMethod(n_resamples=permutations, batch=batch, rng=generator)
     found = stats.mannwhitneyu(
         score[positive], score[~positive], alternative="greater", method=method
     )

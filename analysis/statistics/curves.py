@@ -9,13 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.optimize import brentq
 from sklearn.linear_model import LogisticRegression
 
-from analysis.statistics.bootstrap import clopper_pearson_interval
+from analysis.statistics.bootstrap import Interval, clopper_pearson_interval
 from analysis.statistics.metrics import log_odds_of, probability_of
 from spaces.trial_log import TrialRecord
 
+WALD = "wald"
 BINS = 10
+LEAST_INFORMATION = 1e-9
 LEAST_PER_BIN = 10
 
 
@@ -94,48 +97,112 @@ def ending_table(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """An estimate with its Wald interval; nan where there is none."""
+
+    estimate: float
+    interval: Interval
+
+
+NOTHING = Fitted(math.nan, Interval(WALD, math.nan, math.nan))
+
+
+@dataclass(frozen=True)
 class Calibration:
     """How predicted probabilities compare with what was observed.
 
     Attributes:
         bins: one row a bin: ``predicted`` (mean), ``observed`` (share), ``low``, ``high``
             (Clopper-Pearson), ``n``, ``positives``.
-        slope: of the outcome's logit on the predicted logit; 1 is ideal, below 1 overconfident.
-        slope_limits: Wald interval.
-        intercept: of the same regression; 0 is ideal.
-        intercept_limits: Wald interval.
+        slope: see ``fit_slope``.
+        in_the_large: see ``fit_in_the_large``.
         n: patients.
     """
 
     bins: pd.DataFrame
-    slope: float
-    slope_limits: tuple[float, float]
-    intercept: float
-    intercept_limits: tuple[float, float]
+    slope: Fitted
+    in_the_large: Fitted
     n: int
 
 
 def calibrate(positive: np.ndarray, logits: np.ndarray, confidence: float) -> Calibration:
-    """Return the calibration of (n, 2) logits: bins of equal size and the logistic recalibration.
-
-    Cox 1958 (10.1093/biomet/45.3-4.562).
-    """
-    logit = log_odds_of(logits)
-    fitted = LogisticRegression(C=np.inf, max_iter=2000).fit(logit[:, None], positive)
-    slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
-    design = np.stack([np.ones_like(logit), logit], axis=1)
-    chance = probability_of(intercept + slope * logit)
-    information = design.T @ (design * (chance * (1 - chance))[:, None])
-    errors = np.sqrt(np.diag(np.linalg.pinv(information)))
-    intercept_width, slope_width = stats.norm.ppf((1 + confidence) / 2) * errors
+    """Return the calibration of (n, 2) logits: bins of equal size, slope, and in the large."""
+    log_odds = log_odds_of(logits)
     return Calibration(
-        bins=_bins(positive, probability_of(logit), confidence),
-        slope=slope,
-        slope_limits=(float(slope - slope_width), float(slope + slope_width)),
-        intercept=intercept,
-        intercept_limits=(float(intercept - intercept_width), float(intercept + intercept_width)),
+        bins=_bins(positive, probability_of(log_odds), confidence),
+        slope=fit_slope(positive, log_odds, confidence),
+        in_the_large=fit_in_the_large(positive, log_odds, confidence),
         n=len(positive),
     )
+
+
+def fit_in_the_large(positive: np.ndarray, log_odds: np.ndarray, confidence: float) -> Fitted:
+    """Return calibration in the large: the intercept of the outcome's logit, slope fixed at 1.
+
+    The predicted log odds are an offset. Above 0 risks are too low on the whole, below too high; 0
+    is ideal (Steyerberg et al. 2010, 10.1097/EDE.0b013e3181c30fb2). The intercept of a regression
+    that fits the slope too is another quantity: it depends on where 0 lies on the scale.
+
+    Args:
+        positive: bool, (n,); both classes present.
+        log_odds: float, (n,), predicted.
+        confidence: of the Wald interval.
+
+    Returns:
+        nan where every probability is 0 or 1.
+    """
+    positives = positive.sum()
+
+    def excess(intercept: float) -> float:
+        return float(probability_of(log_odds + intercept).sum() - positives)
+
+    # At these ends everybody has a probability of 0, or of 1.
+    intercept = brentq(excess, -log_odds.max() - 50, -log_odds.min() + 50, xtol=1e-12)
+    chance = probability_of(log_odds + intercept)
+    information = float((chance * (1 - chance)).sum())
+    if information < LEAST_INFORMATION:
+        return NOTHING
+    return _wald(float(intercept), information**-0.5, confidence)
+
+
+def why_no_slope(positive: np.ndarray, log_odds: np.ndarray) -> str | None:
+    """Return why the calibration slope is infinite or undefined, or None."""
+    cases, controls = log_odds[positive], log_odds[~positive]
+    if np.ptp(log_odds) == 0:
+        return "every prediction is the same"
+    if cases.min() >= controls.max() or cases.max() <= controls.min():
+        return "the classes are separated completely"
+    return None
+
+
+def fit_slope(positive: np.ndarray, log_odds: np.ndarray, confidence: float) -> Fitted:
+    """Return the slope of the outcome's logit on the predicted one, beside a free intercept.
+
+    1 is ideal, below 1 predictions are too extreme (Cox 1958, 10.1093/biomet/45.3-4.562).
+
+    Args:
+        positive: bool, (n,); both classes present.
+        log_odds: float, (n,), predicted.
+        confidence: of the Wald interval.
+
+    Returns:
+        nan where ``why_no_slope`` has a reason.
+    """
+    if why_no_slope(positive, log_odds) is not None:
+        return NOTHING
+    regression = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8)
+    unit = float(log_odds.std())
+    fitted = regression.fit(log_odds[:, None] / unit, positive)
+    slope = float(fitted.coef_[0, 0]) / unit
+    design = np.stack([np.ones_like(log_odds), log_odds], axis=1)
+    chance = probability_of(fitted.intercept_[0] + slope * log_odds)
+    information = design.T @ (design * (chance * (1 - chance))[:, None])
+    return _wald(slope, float(np.sqrt(np.linalg.pinv(information)[1, 1])), confidence)
+
+
+def _wald(estimate: float, error: float, confidence: float) -> Fitted:
+    width = float(stats.norm.ppf((1 + confidence) / 2)) * error
+    return Fitted(estimate, Interval(WALD, estimate - width, estimate + width))
 
 
 def _bins(positive: np.ndarray, probability: np.ndarray, confidence: float) -> pd.DataFrame:

@@ -125,7 +125,10 @@ def compare_aucs(
     resamples: Resamples,
     confidence: float,
 ) -> Estimate:
-    """Return AUC(first) - AUC(second) with intervals; both are seen on the same resamples.
+    """Return AUC(first) - AUC(second) with its interval; both are seen on the same resamples.
+
+    The interval is the percentile one. BCa's of a difference is not: of two equal AUCs of .94 it
+    left out 0 in 14 % of simulations (93 patients, 15 % positive; ``coverage.json``), not in 5 %.
 
     Args:
         positive: bool, (n,).
@@ -137,13 +140,9 @@ def compare_aucs(
     distribution = weighted_auc(positive, first, resamples.counts)
     distribution -= weighted_auc(positive, second, resamples.counts)
     estimate = auc_of(positive, first) - auc_of(positive, second)
-    left_out = jackknife_auc(positive, first) - jackknife_auc(positive, second)
-    intervals = [
-        percentile_interval(distribution, confidence),
-        bca_interval(distribution, estimate, left_out, confidence),
-    ]
     unreliable = why_unreliable(positive, resamples)
-    return estimate_of(estimate, len(positive), intervals, unreliable=unreliable)
+    interval = percentile_interval(distribution, confidence)
+    return estimate_of(estimate, len(positive), [interval], unreliable=unreliable)
 
 
 def estimate_of(
@@ -187,9 +186,9 @@ def describe_brier(
     def brier(counts: np.ndarray) -> np.ndarray:
         return np.asarray(counts @ errors / len(errors))
 
-    estimate = float(errors.mean())
+    estimate, unreliable = float(errors.mean()), why_unreliable(positive, resamples)
     percentile = percentile_interval(brier(resamples.counts), confidence)
-    return estimate_of(estimate, len(positive), [percentile])
+    return estimate_of(estimate, len(positive), [percentile], unreliable=unreliable)
 
 
 def _describe_calls(

@@ -6,9 +6,9 @@ import dataclasses
 import shutil
 import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -180,7 +180,10 @@ def add_model(run: Run) -> None:
     files = run.files
     (files.model / "folds").mkdir(parents=True)
     (files.model / "model.safetensors").write_bytes(b"weights")
-    (files.model / "folds" / "0.safetensors").write_bytes(b"fold")
+    folds = {f"{number}.safetensors": b"fold %d" % number for number in range(5)}
+    for name, content in folds.items():
+        (files.model / "folds" / name).write_bytes(content)
+    digests = {name: sha256_of(files.model / "folds" / name) for name in folds}
     sha256 = sha256_of(files.model / "model.safetensors")
     replay = {"bit_equal": True, "largest_difference": 0.0, "fold_auc": [0.8] * 5}
     seeds: dict[str, str | None] = {"3.safetensors": None}
@@ -190,6 +193,7 @@ def add_model(run: Run) -> None:
         path.write_bytes(b"seed %d" % repeat)
         seeds[path.name] = sha256_of(path)
     info = {"sha256": sha256, "replay": replay, DIGEST: keep_segments(run), "seeds": seeds}
+    info["folds"] = digests
     write_json(files.model / "model.json", "model", info)
 
 
@@ -207,7 +211,7 @@ def keep_segments(run: Run) -> str | None:
 def fake_loading(run: Run, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Stand in for ``trainable.model``, which needs torch, with a model that knows the labels."""
     table = pd.read_csv(run.csv).set_index("reserve")
-    calls = SimpleNamespace(predicted=0, scale=1.0)
+    calls = SimpleNamespace(predicted=0, scale=1.0, skill=2.0)
 
     def predict(images: dict[str, tuple[Path, ...]], seed: int = 6) -> SimpleNamespace:
         calls.predicted += seed == 6
@@ -215,19 +219,25 @@ def fake_loading(run: Run, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         generator = np.random.default_rng(seed)
         truth = rows["impaired"].fillna(0.5).to_numpy(dtype=float)
         logits = np.zeros((len(rows), 2), dtype=np.float32)
-        logits[:, 1] = calls.scale * (2 * (truth - 0.5) + generator.normal(size=len(rows)))
+        logits[:, 1] = calls.scale * (
+            calls.skill * (truth - 0.5) + generator.normal(size=len(rows))
+        )
         values = None
         if "mfr_01" in rows:
             values = rows[segment_columns("mfr")].fillna(2.5).to_numpy(dtype=np.float32) + 0.1
         return SimpleNamespace(logits=logits, segments=values)
 
-    def with_head(path: Path, sha256: str) -> SimpleNamespace:
-        assert sha256_of(path) == sha256
-        return SimpleNamespace(predict=partial(predict, seed=6 + int(path.stem)))
+    def predict_heads(
+        images: dict[str, tuple[Path, ...]], heads: dict[Path, str]
+    ) -> list[np.ndarray]:
+        assert all(sha256_of(path) == sha256 for path, sha256 in heads.items())
+        return [predict(images, seed=crc32(path.read_bytes())).logits for path in heads]
 
     def load_model(folder: Path, device: str = "cpu") -> SimpleNamespace:
         assert (folder / "model.json").exists()
-        return SimpleNamespace(predict=predict, with_head=with_head)
+        return SimpleNamespace(
+            predict=predict, predict_heads=predict_heads, shares_trunk_with=lambda _: True
+        )
 
     module = ModuleType("trainable.model")
     module.load_model = load_model  # type: ignore[attr-defined]

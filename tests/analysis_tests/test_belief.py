@@ -3,13 +3,15 @@
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 from finished_run import Run
 
 from analysis.judge.calls import describe_thresholds
 from analysis.judge.judgement import CORRECTED_T, OutOfFold, Row
 from analysis.report.belief import weigh
-from analysis.statistics.curves import Calibration
+from analysis.statistics.bootstrap import Interval
+from analysis.statistics.curves import Calibration, Fitted
 from spaces.run_files import read_json
 
 POOLED = OutOfFold(
@@ -60,7 +62,7 @@ def test_the_comparison_follows_from_the_paired_interval(
     [
         (span(0.6, 0.9), True, "better than chance: AUC"),
         (span(0.4, 0.7), False, "chance (0.50) is not excluded"),
-        (span(0.1, 0.4), False, "worse than chance"),
+        (span(0.1, 0.4), False, "That labels and maps belong together: the model ranks"),
         (span(1.0, 1.0, degenerate=True), False, "no usable interval"),
         (span(None, None), False, "no usable interval"),
     ],
@@ -149,12 +151,15 @@ def test_probabilities_are_believed_only_with_a_slope_of_one(
     metrics: dict[str, Any], low: float, high: float, said: str
 ) -> None:
     def calibration(limits: tuple[float, float]) -> Calibration:
-        return Calibration(None, sum(limits) / 2, limits, 0.0, (0.0, 0.0), 80)  # type: ignore[arg-type]
+        slope = Fitted(sum(limits) / 2, Interval("wald", *limits))
+        return Calibration(None, slope, slope, 80)  # type: ignore[arg-type]
 
     assert any(
         f"too {said}" in text for text in weigh(metrics, None, (), calibration((low, high))).no
     )
-    assert not any("slope" in text for text in weigh(metrics, None, (), calibration((0.8, 1.2))).no)
+    for limits in ((0.8, 1.2), (np.nan, np.nan)):  # without a slope nothing is known against it
+        belief = weigh(metrics, None, (), calibration(limits))
+        assert not any("slope" in text for text in belief.no)
 
 
 def test_no_external_validation_is_always_said(metrics: dict[str, Any]) -> None:

@@ -1,13 +1,16 @@
 """p-values of AUCs against every permutation there is, and Holm's correction against its rule."""
 
+import tracemalloc
 from itertools import combinations
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+from analysis.statistics import chance
 from analysis.statistics.chance import holm, permutation_p
 
 
@@ -60,6 +63,32 @@ def test_the_same_seed_gives_the_same_p() -> None:
         permutation_p(positive, score, generator=np.random.default_rng(5)) for _ in range(2)
     )
     assert one == two
+
+
+@pytest.mark.parametrize("at_once", [1, 130, 1000, 10**9])
+def test_batches_change_no_bit_of_p(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(3)
+    positive, score = np.arange(60) % 3 == 0, generator.normal(size=60).round(1)
+    before = stats.mannwhitneyu(
+        score[positive],
+        score[~positive],
+        alternative="greater",
+        method=stats.PermutationMethod(n_resamples=500, rng=np.random.default_rng(5)),
+    ).pvalue
+    monkeypatch.setattr(chance, "AT_ONCE", at_once)
+    after = permutation_p(positive, score, generator=np.random.default_rng(5), permutations=500)
+    assert after == before
+    assert 0.01 < after < 0.99
+
+
+def test_the_memory_does_not_grow_with_the_permutations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chance, "AT_ONCE", 20_000)
+    positive, score = np.arange(200) % 2 == 0, np.sin(np.arange(200.0))
+    tracemalloc.start()
+    permutation_p(positive, score, generator=np.random.default_rng(0), permutations=2000)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 150 * 20_000  # all at once would be 20 times as much
 
 
 @given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=20))

@@ -11,7 +11,13 @@ import pytest
 from scipy import stats
 
 from analysis.judge import coverage
-from analysis.judge.coverage import coverage_sentence, nearest_coverage, read_grid
+from analysis.judge.coverage import (
+    comparison_sentence,
+    coverage_sentence,
+    nearest,
+    read_comparisons,
+    read_grid,
+)
 from analysis.statistics.bootstrap import (
     BCA,
     CLOPPER_PEARSON,
@@ -182,7 +188,7 @@ def test_exchanging_the_classes_changes_no_interval() -> None:
 
 @pytest.mark.parametrize(("n", "prevalence", "auc"), list(product(PATIENTS, PREVALENCES, AUCS)))
 def test_each_cell_is_the_nearest_to_itself(n: int, prevalence: float, auc: float) -> None:
-    cell = nearest_coverage(n, prevalence, auc)
+    cell = nearest(read_grid(), n, prevalence, auc)
     assert cell is not None
     assert (cell.n, cell.prevalence, cell.auc) == (n, prevalence, auc)
     its = stored("cells", n, prevalence, auc)["auc_intervals"]
@@ -191,7 +197,7 @@ def test_each_cell_is_the_nearest_to_itself(n: int, prevalence: float, auc: floa
 
 
 @pytest.mark.parametrize(
-    ("asked", "nearest"),
+    ("asked", "expected"),
     [
         ((93, 0.32, 0.83), (93, 0.5, 0.8)),
         ((93, 0.85, 0.8), (93, 0.85, 0.8)),
@@ -202,15 +208,17 @@ def test_each_cell_is_the_nearest_to_itself(n: int, prevalence: float, auc: floa
     ],
 )
 def test_the_nearest_cell_is_like_the_study_in_both_classes(
-    asked: tuple[int, float, float], nearest: tuple[int, float, float]
+    asked: tuple[int, float, float], expected: tuple[int, float, float]
 ) -> None:
-    cell = nearest_coverage(*asked)
+    cell = nearest(read_grid(), *asked)
     assert cell is not None
-    assert (cell.n, cell.prevalence, cell.auc) == pytest.approx(nearest)
+    assert (cell.n, cell.prevalence, cell.auc) == pytest.approx(expected)
 
 
 def test_a_mirrored_cell_has_the_coverage_of_its_image() -> None:
-    cell, image = nearest_coverage(93, 0.85, 0.2), nearest_coverage(93, 0.15, 0.8)
+    cell, image = (
+        nearest(read_grid(), 93, share, auc) for share, auc in ((0.85, 0.2), (0.15, 0.8))
+    )
     assert cell is not None
     assert image is not None
     assert (cell.percentile, cell.bca) == (image.percentile, image.bca)
@@ -229,28 +237,66 @@ def test_a_mirrored_cell_has_the_coverage_of_its_image() -> None:
     ],
 )
 def test_nothing_is_said_of_what_was_not_simulated(n: int, prevalence: float, auc: float) -> None:
-    assert nearest_coverage(n, prevalence, auc) is None
-    said = coverage_sentence(n, prevalence, auc, method=LOGIT_DELONG, confidence=0.95)
-    assert said.startswith("No simulation is near enough")
+    assert nearest(read_grid(), n, prevalence, auc) is None
+    for sentence in (coverage_sentence, comparison_sentence):
+        said = sentence(n, prevalence, auc, confidence=0.95)
+        assert said.startswith("No simulation is near enough")
 
 
-@pytest.mark.parametrize("method", [PERCENTILE, BCA, LOGIT_DELONG])
-def test_the_sentence_quotes_the_file(method: str) -> None:
-    said = coverage_sentence(95, 0.15, 0.81, method=method, confidence=0.95)
-    share = stored("cells", 93, 0.15, 0.8)["auc_intervals"][method]["coverage"]
-    assert said.replace("\N{NO-BREAK SPACE}", " ") == (
-        "In simulations with 93 patients, 15 % positive and an AUC of 0.80, this interval covered "
-        f"the truth {100 * share:.1f} % of the time (nominal 95 %)."
+def plain(said: str) -> str:
+    return said.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_the_sentence_quotes_the_file_for_every_method() -> None:
+    its = stored("cells", 93, 0.15, 0.8)["auc_intervals"]
+    shares = [100 * its[method]["coverage"] for method in (LOGIT_DELONG, PERCENTILE, BCA)]
+    assert plain(coverage_sentence(95, 0.15, 0.81, confidence=0.95)) == (
+        "In 2000 simulations with 93 patients, 15 % positive and an AUC of 0.80, nominal 95 % "
+        "intervals covered the truth this often: "
+        "logit-DeLong {:.1f} %, percentile {:.1f} %, BCa {:.1f} %.".format(*shares)
     )
 
 
-def test_the_sentence_speaks_of_no_other_confidence_and_of_no_undefined_auc() -> None:
-    at_90 = coverage_sentence(93, 0.15, 0.8, method=BCA, confidence=0.9)
-    assert at_90.replace("\N{NO-BREAK SPACE}", " ") == (
-        "Coverage was simulated for 95 % intervals only."
+@pytest.mark.parametrize(
+    ("asked", "cell"),
+    [
+        ((95, 0.15, 0.91), (93, 0.15, 0.94)),
+        ((95, 0.5, 0.55), (93, 0.5, 0.6)),
+        ((310, 0.85, 0.75), (300, 0.85, 0.8)),  # mirrored
+    ],
+)
+def test_the_sentence_on_comparisons_quotes_how_often_equals_were_told_apart(
+    asked: tuple[int, float, float], cell: tuple[int, float, float]
+) -> None:
+    n, prevalence, auc = cell
+    its = stored("comparisons", n, 0.5 if prevalence == 0.5 else 0.15, auc)["difference_intervals"]
+    error = its[PERCENTILE]["type_1_error"]
+    assert error != its[BCA]["type_1_error"]
+    assert plain(comparison_sentence(*asked, confidence=0.95)) == (
+        f"In 2000 simulations of two equally good classifiers ({n} patients, "
+        f"{100 * prevalence:.0f} % positive, AUC {auc:.2f}, scores correlated by 0.5 within a "
+        f"class) the interval of the difference left out 0 in {100 * error:.1f} % of them "
+        "(nominal 5 %)."
     )
-    undefined = coverage_sentence(93, 0.15, None, method=BCA, confidence=0.95)
-    assert undefined.startswith("No simulation")
+
+
+def test_every_comparison_that_was_simulated_can_be_quoted() -> None:
+    cells = {(cell.n, cell.prevalence, cell.auc): cell for cell in read_comparisons()}
+    assert set(cells) == set(product(PATIENTS, PREVALENCES, COMPARED_AUCS))
+    for place, cell in cells.items():
+        its = stored("comparisons", *place)["difference_intervals"][PERCENTILE]
+        assert cell.type_1_error == pytest.approx(1 - its["coverage"])
+        assert nearest(read_comparisons(), *place) == cell
+    worst = stored("comparisons", 93, 0.15, 0.94)["difference_intervals"][BCA]
+    assert worst["type_1_error"] == pytest.approx(0.14, abs=0.005)  # as ``compare_aucs`` says
+
+
+def test_the_sentences_speak_of_no_other_confidence_and_of_no_undefined_auc() -> None:
+    at_90 = coverage_sentence(93, 0.15, 0.8, confidence=0.9)
+    assert plain(at_90) == "Coverage was simulated for 95 % intervals only."
+    assert comparison_sentence(93, 0.15, 0.8, confidence=0.9) == ""
+    for sentence in (coverage_sentence, comparison_sentence):
+        assert sentence(93, 0.15, None, confidence=0.95).startswith("No simulation")
 
 
 @pytest.mark.slow

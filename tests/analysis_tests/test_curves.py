@@ -1,9 +1,12 @@
 """The numbers behind the figures: calibration, learning curves, tables of trials."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
 from finished_run import Run
+from scipy.optimize import minimize
 
 from analysis.judge.answer import maps_of, number
 from analysis.report.panels import read_chosen
@@ -14,6 +17,7 @@ from analysis.statistics.curves import (
     learning_curves,
     strength_table,
     trial_table,
+    why_no_slope,
 )
 from spaces.csv_files import write_csv
 from spaces.trial_log import read_trials
@@ -38,18 +42,86 @@ def test_inputs_are_said_without_the_same_word_twice(inputs: list[str], said: st
     assert maps_of(inputs) == said
 
 
-def test_calibration_recovers_a_known_distortion() -> None:
+def draw_risks(n: int = 4000) -> tuple[np.ndarray, np.ndarray]:
+    """Return outcomes, and log odds whose truth is (log odds + 1) / 2."""
     generator = np.random.default_rng(0)
-    truth = generator.normal(0, 1.5, 4000)
-    positive = generator.random(4000) < 1 / (1 + np.exp(-truth))
-    logits = np.stack([np.zeros(4000), 2 * truth - 1], axis=1)
-    found = calibrate(positive, logits, 0.95)
-    # truth = (logit + 1) / 2
-    assert found.slope == pytest.approx(0.5, abs=0.05)
-    assert found.intercept == pytest.approx(0.5, abs=0.1)
-    assert found.slope_limits[0] < 0.5 < found.slope_limits[1]
-    assert found.bins["n"].sum() == 4000
+    truth = generator.normal(0, 1.5, n)
+    return generator.random(n) < 1 / (1 + np.exp(-truth)), 2 * truth - 1
+
+
+def as_logits(log_odds: np.ndarray) -> np.ndarray:
+    return np.stack([np.zeros(len(log_odds)), log_odds], axis=1)
+
+
+def most_likely(
+    positive: np.ndarray, linear: Callable[[np.ndarray], np.ndarray], parameters: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the maximum of the likelihood and its standard errors, both by differences."""
+
+    def cost(at: np.ndarray) -> float:
+        return float(np.logaddexp(0, np.where(positive, -linear(at), linear(at))).sum())
+
+    best = minimize(cost, np.zeros(parameters), method="Nelder-Mead", tol=1e-10).x
+    step, unit = 1e-3, np.eye(parameters)
+    curvature = np.empty((parameters, parameters))
+    for i, one in enumerate(step * unit):
+        for j, other in enumerate(step * unit):
+            ends = cost(best + one + other) + cost(best - one - other)
+            ends -= cost(best + one - other) + cost(best - one + other)
+            curvature[i, j] = ends / (4 * step**2)
+    return best, np.sqrt(np.diag(np.linalg.inv(curvature)))
+
+
+def test_the_slope_and_calibration_in_the_large_are_those_of_the_likelihood() -> None:
+    positive, log_odds = draw_risks(500)
+    found = calibrate(positive, as_logits(log_odds), 0.95)
+    (free, slope), (_, slope_error) = most_likely(positive, lambda at: at[0] + at[1] * log_odds, 2)
+    (large,), (large_error,) = most_likely(positive, lambda at: at[0] + log_odds, 1)
+    for its, value, error in (
+        (found.slope, slope, slope_error),
+        (found.in_the_large, large, large_error),
+    ):
+        assert its.estimate == pytest.approx(value, abs=1e-4)
+        ends = (value - 1.959964 * error, value + 1.959964 * error)
+        assert (its.interval.low, its.interval.high) == pytest.approx(ends, abs=1e-3)
+    assert abs(large - free) > 0.2  # the intercept beside a free slope is another quantity
+    assert found.bins["n"].sum() == 500
     assert found.bins["positives"].sum() == positive.sum()
+
+
+def test_in_the_large_is_how_far_all_risks_are_off() -> None:
+    positive, log_odds = draw_risks()
+    truth = (log_odds + 1) / 2
+    for shift in (-1.0, 0.0, 2.0):
+        found = calibrate(positive, as_logits(truth - shift), 0.95).in_the_large
+        assert found.estimate == pytest.approx(shift, abs=0.08)
+        assert found.interval.low < shift < found.interval.high
+
+
+@pytest.mark.parametrize(
+    ("positive", "log_odds", "why"),
+    [
+        ([0, 0, 1, 1], [-2.0, -1.0, 1.0, 2.0], "separated completely"),
+        ([0, 0, 1, 1], [2.0, 1.0, -1.0, -2.0], "separated completely"),
+        ([0, 0, 1, 1], [-2.0, 0.5, 0.5, 2.0], "separated completely"),  # but for a tie
+        ([0, 0, 1, 1], [0.5] * 4, "the same"),
+        ([0, 1, 0, 1], [-2.0, -1.0, 1.0, 2.0], None),
+    ],
+)
+def test_a_slope_needs_classes_that_overlap(
+    positive: list[int], log_odds: list[float], why: str | None
+) -> None:
+    outcome, logits = np.repeat(np.array(positive) == 1, 20), np.repeat(log_odds, 20)
+    reason, found = why_no_slope(outcome, logits), calibrate(outcome, as_logits(logits), 0.95)
+    assert (reason is None) == (why is None) == found.slope.interval.is_defined
+    assert why is None or why in reason
+    assert found.in_the_large.interval.is_defined
+
+
+def test_certain_predictions_have_no_calibration_in_the_large() -> None:
+    positive = np.arange(40) < 20
+    found = calibrate(positive, as_logits(np.where(positive, 300.0, -300.0)), 0.95)
+    assert not found.in_the_large.interval.is_defined
 
 
 def test_the_calibration_interval_is_as_wide_as_slopes_scatter() -> None:
@@ -58,9 +130,9 @@ def test_the_calibration_interval_is_as_wide_as_slopes_scatter() -> None:
     for _ in range(100):
         logit = generator.normal(0, 1, 300)
         positive = generator.random(300) < 1 / (1 + np.exp(-logit))
-        found = calibrate(positive, np.stack([np.zeros(300), logit], axis=1), 0.95)
-        slopes.append(found.slope)
-        widths.append(found.slope_limits[1] - found.slope_limits[0])
+        found = calibrate(positive, as_logits(logit), 0.95).slope
+        slopes.append(found.estimate)
+        widths.append(found.interval.high - found.interval.low)
     assert np.mean(widths) / (2 * 1.96) == pytest.approx(np.std(slopes), rel=0.25)
 
 

@@ -69,11 +69,12 @@ def test_every_digest_in_the_frozen_list_is_that_of_the_file(judged: Run) -> Non
         f"oof/{best['trial']}.parquet",
         "model/model.safetensors",
         "model/model.json",
-        "model/folds/0.safetensors",
+        *(f"model/folds/{number}.safetensors" for number in range(5)),
         "model/seeds/1.safetensors",
         "model/seeds/2.safetensors",
         "model/out_of_fold_segments.parquet",
         "test/baselines.json",
+        "test/folds.parquet",
         "test/predictions.parquet",
         "test/seeds.parquet",
         "test/simple_predictors.json",
@@ -96,6 +97,7 @@ def test_the_opening_names_what_was_frozen_and_comes_before_the_outcomes(
     evaluate(run.files, run.cohort)
     assert seen["files"] == [
         "baselines.json",
+        "folds.parquet",
         "frozen.json",
         "predictions.parquet",
         "seeds.parquet",

@@ -16,7 +16,9 @@ from analysis.judge.calls import (
     one_sided,
     side_by_side,
 )
+from analysis.judge.coverage import comparison_sentence, coverage_sentence
 from analysis.judge.judgement import auc_rows, difference_rows, judge_out_of_fold
+from analysis.report.contents import _coverage
 from analysis.report.panels import read_chosen
 from analysis.statistics.metrics import log_odds_of
 from spaces.run_files import read_json
@@ -113,6 +115,28 @@ def test_the_difference_out_of_fold_has_a_corrected_t_interval(evaluated: Run) -
     expected = stats.t.interval(0.95, 4, loc=its.mean(), scale=scale)
     interval = rows[2].intervals["corrected_t"]
     assert (interval["low"], interval["high"]) == pytest.approx(expected)
+
+
+def test_a_difference_of_an_earlier_version_loses_its_bca_interval(evaluated: Run) -> None:
+    metrics, _, _ = judge(evaluated)
+    for difference in metrics["differences"].values():
+        difference["intervals"]["bca"] = difference["intervals"]["percentile"]
+    rows = difference_rows(metrics, None, None, 0.95)
+    assert [list(row.intervals) for row in rows] == [["percentile"]] * 2
+
+
+def test_the_primary_difference_is_told_with_its_error_at_the_mean_auc(evaluated: Run) -> None:
+    metrics, _, _ = judge(evaluated)
+    metrics |= {"n": 93, "positives": 14}
+    metrics["model"]["auc"]["estimate"] = 0.7
+    metrics["baselines"]["logistic_l2"]["auc"]["estimate"] = 0.91
+    metrics["baselines"]["logistic_unpenalised"]["auc"]["estimate"] = 0.5
+    intervals, difference = _coverage(metrics)
+    assert intervals == coverage_sentence(93, 14 / 93, 0.7, confidence=0.95)
+    assert difference == comparison_sentence(93, 14 / 93, 0.805, confidence=0.95)
+    assert difference != comparison_sentence(93, 14 / 93, 0.7, confidence=0.95)
+    metrics["differences"] = {}
+    assert _coverage(metrics) == [intervals]
 
 
 def test_without_segments_there_is_no_difference(evaluated: Run) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from analysis.judge import luck
 from analysis.judge.luck import luck_sentence
-from benchmarks.optimism import EPOCHS, TRIALS, Cell, draw_search, measure, replicate
+from benchmarks.optimism import EPOCHS, TRIALS, TRUE_AUC, Cell, draw_search, measure, replicate
 
 SMALL = Cell(240, 0.5)
 
@@ -26,25 +26,64 @@ def cell(n: int, prevalence: float, left: float) -> dict[str, Any]:
 
 @pytest.fixture
 def simulated(monkeypatch: pytest.MonkeyPatch) -> None:
-    cells = (cell(240, 0.15, 0.014), cell(240, 0.5, 0.003), cell(851, 0.5, -0.002))
-    monkeypatch.setattr(luck, "read_cells", lambda: cells)
+    settings = {"trials": 16, "epochs": 10, "true_auc": {"mean": 0.75, "sd": 0.05}}
+    cells = (cell(240, 0.15, 0.014), cell(240, 0.5, -0.011), cell(851, 0.5, -0.002))
+    content = {"settings": settings, "cells": cells}
+    monkeypatch.setattr(luck, "read_simulated", lambda: content)
+
+
+def said_of(n: int, prevalence: float, trials: int = 16, epochs: int = 10) -> str:
+    said = luck_sentence(n, prevalence, trials=trials, epochs=epochs)
+    return said.replace("\N{NO-BREAK SPACE}", " ")
 
 
 @pytest.mark.usefixtures("simulated")
 def test_the_nearest_search_that_promises_no_more_is_quoted() -> None:
-    assert "240 patients, 50 %" in luck_sentence(300, 0.4).replace("\N{NO-BREAK SPACE}", " ")
-    assert "851 patients" in luck_sentence(900, 0.5)
-    assert "240 patients, 15" in luck_sentence(900, 0.08)
-    assert luck_sentence(60, 0.5) == ""
+    assert "over 240 patients, 50 %" in said_of(300, 0.4)
+    assert "over 851 patients" in said_of(900, 0.5)
+    assert "over 240 patients, 15 %" in said_of(900, 0.08)
+    assert said_of(60, 0.5) == ""
 
 
 @pytest.mark.usefixtures("simulated")
-def test_luck_that_is_left_is_told() -> None:
-    said = luck_sentence(240, 0.15)
-    assert "too high by 0.021, its corrected value by 0.014 (standard error 0.001)" in said
-    assert said.endswith("some of the luck is still in it.")
-    assert "still" not in luck_sentence(240, 0.5)
-    assert "its corrected value too low by 0.002" in luck_sentence(900, 0.5)
+@pytest.mark.parametrize(
+    ("trials", "epochs", "is_told"),
+    [
+        (12, 10, True),
+        (25, 16, True),
+        (10, 7, True),
+        (26, 10, False),
+        (9, 10, False),
+        (16, 17, False),
+        (16, 6, False),
+        (200, 10, False),
+    ],
+)
+def test_a_search_much_longer_or_shorter_is_told_nothing(
+    trials: int, epochs: int, *, is_told: bool
+) -> None:
+    assert (said_of(240, 0.5, trials, epochs) != "") is is_told
+
+
+@pytest.mark.usefixtures("simulated")
+def test_what_was_simulated_and_what_is_left_are_told() -> None:
+    assert said_of(240, 0.15) == (
+        "In 500 simulated searches (16 trials of 10 epochs, true AUCs 0.75 \N{PLUS-MINUS SIGN} "
+        "0.05) over 240 patients, 15 % positive, the winner's score was too high by 0.021, its "
+        "corrected value too high by 0.014 (standard error 0.001), so part of the optimism remains."
+    )
+    assert said_of(240, 0.5).endswith(
+        "its corrected value too low by 0.011 (standard error 0.001), so it corrects too much."
+    )
+    assert said_of(900, 0.5).endswith("too low by 0.002 (standard error 0.001).")
+
+
+def test_the_packaged_file_says_how_it_was_simulated() -> None:
+    settings = luck.read_simulated()["settings"]
+    assert (settings["trials"], settings["epochs"]) == (TRIALS, EPOCHS)
+    assert settings["true_auc"] == TRUE_AUC
+    said = said_of(851, 0.5, TRIALS, EPOCHS)
+    assert "(16 trials of 10 epochs, true AUCs 0.75" in said
 
 
 def test_a_simulated_search_stops_trials_at_rungs_and_knows_the_winners_worth() -> None:

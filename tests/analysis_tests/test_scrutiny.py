@@ -1,19 +1,24 @@
 """Calibration, decisions, thresholds and subgroups, against plain arithmetic."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from finished_run import Run
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from analysis.judge.calibration import describe_calibration, describe_shift, difference_of_shares
+from analysis.judge.calibration import describe_calibration, describe_shift
 from analysis.judge.subgroups import judge_subgroups
 from analysis.judge.traits import divide, learn_traits, read_sex
+from analysis.report.scrutiny_panel import _say_shift
 from analysis.statistics.bootstrap import draw_resamples
 from analysis.statistics.decision import decision_curve, net_benefit
 from spaces.errors import InputError
+from spaces.run_files import read_json
+from spaces.sections import EvaluationSection
 from spaces.study import read_study
 
 GENERATOR = np.random.default_rng(0)
@@ -119,20 +124,83 @@ def test_a_decision_curve_starts_and_ends_where_it_was_declared() -> None:
     assert (curve["model"] <= curve["high"]).all()
 
 
-def test_newcombes_interval_is_that_of_his_paper() -> None:
-    # Newcombe 1998, table II, example (a), method 10: 56/70 - 48/80.
-    interval = difference_of_shares((56, 70), (48, 80), 0.95)
-    assert (interval.low, interval.high) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+def shift_of(folds: np.ndarray, model: np.ndarray, threshold: float) -> dict[str, Any]:
+    settings = EvaluationSection(bootstraps=4000, confidence=0.9)
+    generator = np.random.default_rng(0)
+    return describe_shift(folds, model, threshold, settings, generator=generator)
 
 
-def test_the_shift_of_a_threshold_is_counted_without_outcomes() -> None:
-    before, after = np.linspace(-3, 3, 200), np.linspace(-2, 4, 100)
-    shift = describe_shift(before, after, 0.5, 0.95)
-    assert shift["out_of_fold"] == {"called": 100, "n": 200}
-    assert shift["test"] == {"called": int((after >= 0).sum()), "n": 100}
+def test_the_shift_of_a_threshold_is_between_models_on_the_same_patients() -> None:
+    generator = np.random.default_rng(5)
+    patients = 2 * generator.normal(size=400)
+    folds = patients[:, None] + generator.normal(0.2, 0.5, (400, 3))
+    model = patients + generator.normal(0.7, 0.5, 400)
+    threshold = 0.3
+    shift = shift_of(folds, model, threshold)
+    cut = np.log(threshold / (1 - threshold))
+    by_folds, called = folds >= cut, model >= cut
+    assert shift["folds"] == by_folds.sum(axis=0).tolist()
+    assert (shift["n"], shift["model"]) == (400, called.sum())
+    apart = called - by_folds.mean(axis=1)
+    assert shift["difference"]["estimate"] == pytest.approx(apart.mean())
+    paired = stats.ttest_1samp(apart, 0).confidence_interval(0.9)
+    interval = shift["difference"]["intervals"]["percentile"]
+    assert (interval["low"], interval["high"]) == pytest.approx(tuple(paired), abs=0.003)
+    assert interval["low"] > 0
+    # Two groups of other patients could not tell: their interval is twice as wide.
+    apart_by_chance = 2 * 1.645 * np.sqrt(2 * 0.25 / 400)
+    assert interval["high"] - interval["low"] < apart_by_chance / 2
     same = shift["same_share_threshold"]
-    assert np.mean(1 / (1 + np.exp(-after)) >= same) == pytest.approx(0.5)
-    assert same == pytest.approx(1 / (1 + np.exp(-1)), abs=1e-3)
+    assert np.mean(1 / (1 + np.exp(-model)) >= same) == pytest.approx(by_folds.mean(), abs=0.003)
+
+
+def test_models_that_agree_on_every_patient_have_no_shift() -> None:
+    model = np.linspace(-3, 3, 50)
+    shift = shift_of(np.stack([model, 1.1 * model], axis=1), model, 0.5)
+    assert shift["folds"] == [25, 25]
+    assert shift["difference"]["estimate"] == 0
+    assert shift["difference"]["intervals"]["percentile"]["degenerate"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "call 10 to 14 positive (30 % on average), the final model 15 (38 %), a difference"),
+        ({}, "difference of 7.5 percentage points (95 % paired interval -2.5 to 15.0). To call"),
+        ({"folds": [12] * 3}, "the 3 fold models call 12 positive (30 % on average)"),
+    ],
+)
+def test_the_shift_is_said_in_percentage_points(changes: dict[str, Any], said: str) -> None:
+    interval = {"low": -0.025, "high": 0.15, "degenerate": False}
+    difference = {"estimate": 0.075, "intervals": {"percentile": interval}}
+    shift = {"threshold": 0.4, "n": 40, "folds": [10, 12, 14], "model": 15} | changes
+    shift |= {"difference": difference, "same_share_threshold": 0.45}
+    text = _say_shift({"confidence": 0.95, "threshold_shift": shift})
+    assert said in text.replace("\N{NO-BREAK SPACE}", " ").replace("\N{MINUS SIGN}", "-")
+    interval |= {"low": 0.0, "high": 0.0, "degenerate": True}
+    difference["estimate"] = 0.0
+    text = _say_shift({"confidence": 0.95, "threshold_shift": shift})
+    assert "and no patient is called otherwise. No outcome" in text
+
+
+def test_a_shift_of_an_earlier_version_between_different_patients_is_not_said() -> None:
+    shift = {"threshold": 0.4, "out_of_fold": {"called": 3, "n": 9}, "test": {"called": 1, "n": 2}}
+    assert _say_shift({"confidence": 0.95, "threshold_shift": shift}) == ""
+
+
+def test_the_shift_is_that_of_the_frozen_predictions(evaluated: Run) -> None:
+    files = evaluated.files
+    shift = read_json(files.metrics, "metrics")["threshold_shift"]
+    assert shift == read_json(files.frozen, "frozen")["threshold_shift"]
+    folds = pd.read_parquet(files.test / "folds.parquet")
+    assert list(folds) == ["patient", *(f"fold_{number}" for number in range(5))]
+    assert list(folds["patient"]) == list(evaluated.cohort.split.test)
+    cut = np.log(shift["threshold"] / (1 - shift["threshold"]))
+    called = pd.read_parquet(files.predictions)
+    assert shift["model"] == (called["logit_positive"] - called["logit_negative"] >= cut).sum()
+    assert shift["folds"] == [(folds[f"fold_{number}"] >= cut).sum() for number in range(5)]
+    assert len(set(shift["folds"])) > 1
+    assert shift["n"] == len(folds)
 
 
 def test_calibration_recovers_the_line_and_is_undefined_where_classes_separate() -> None:
@@ -142,15 +210,17 @@ def test_calibration_recovers_the_line_and_is_undefined_where_classes_separate()
     resamples = draw_resamples(positive, 100, generator=generator)
     logits = np.stack([np.zeros(4000), true], axis=1)
     found = describe_calibration(positive, logits, resamples, 0.95)
-    for name, planted in (("intercept", 0.4), ("slope", 0.5)):
-        assert found[name]["estimate"] == pytest.approx(planted, abs=0.1)
-        assert found[name]["intervals"]["wald"]["low"] < planted
-        assert planted < found[name]["intervals"]["wald"]["high"]
+    slope, large = found["slope"], found["in_the_large"]
+    assert slope["estimate"] == pytest.approx(0.5, abs=0.1)
+    assert slope["intervals"]["wald"]["low"] < 0.5 < slope["intervals"]["wald"]["high"]
+    moved = 1 / (1 + np.exp(-(true + large["estimate"])))
+    assert moved.mean() == pytest.approx(positive.mean())
     expected = np.mean((1 / (1 + np.exp(-true)) - positive) ** 2)
     assert found["brier"]["estimate"] == pytest.approx(expected)
     separated = describe_calibration(true > 0, logits, resamples, 0.95)
     assert separated["slope"]["estimate"] is None
     assert "separated" in separated["slope"]["unreliable"]
+    assert separated["in_the_large"]["estimate"] is not None
 
 
 @pytest.mark.parametrize("bounds", ["[0.4, 0.1]", "[0.2, 0.2]", "[0.0, 0.5]", "[0.1]"])

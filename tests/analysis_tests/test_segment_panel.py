@@ -13,8 +13,10 @@ from sklearn.metrics import r2_score, roc_auc_score
 
 from analysis.choose.fold_segments import DIGEST
 from analysis.judge.evaluate import evaluate
+from analysis.judge.judgement import Row
 from analysis.judge.segment_values import NOT_KEPT, NOT_TRAINED
-from analysis.statistics.agreement import QUANTITIES
+from analysis.report.segment_panel import RegionRow, _say
+from analysis.statistics.agreement import LOWER_LIMIT, QUANTITIES, SLOPE, UPPER_LIMIT
 from cohort.sealed import open_outcomes
 from spaces.errors import RefusedError
 from spaces.run_files import read_json, read_out_of_fold, write_json
@@ -216,3 +218,26 @@ def test_a_fixed_study_has_nothing_to_be_compared_with(
     text = write(dataclasses.replace(judged))
     assert "The winner beside" not in text
     assert not (judged.files.root / "report" / "references.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("limits", "slope", "said"),
+    [
+        ((-0.5, 0.4), (-0.1, 0.1), "between 0.50 below and 0.40 above the measured value."),
+        ((0.1, 0.6), (-0.1, 0.1), "between 0.10 above and 0.60 above the measured value."),
+        ((-0.5, 0.4), (-0.4, -0.2), "too wide in the middle and too narrow at the ends."),
+    ],
+)
+def test_limits_of_agreement_are_said_by_their_side(
+    reported: Run, limits: tuple[float, float], slope: tuple[float, float], said: str
+) -> None:
+    def row(value: float, low: float = 0.0, high: float = 0.0) -> Row:
+        span = {"percentile": {"low": low, "high": high, "degenerate": False}}
+        return Row("mean", "test", value, span, 40, "x")
+
+    values = dict.fromkeys(QUANTITIES, row(0.2))
+    values |= {LOWER_LIMIT: row(limits[0]), UPPER_LIMIT: row(limits[1])}
+    values |= {SLOPE: row(sum(slope) / 2, *slope)}
+    text = _say(reported.study, RegionRow("test", 40, values), "test patients")
+    assert text.endswith(said)
+    assert ("too wide in the middle" in text) == (slope[1] < 0)

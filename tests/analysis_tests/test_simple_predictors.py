@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import finished_run
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from finished_run import Run, add_model, build_run, fake_loading
 from report_page import Page, edit_metrics, write
+from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -69,7 +71,30 @@ def test_every_simple_predictor_is_there_and_what_decides_is_a_reading_task(
     assert simple["lowest_segment"]["auc"]["intervals"]["logit_delong"]["degenerate"]
     assert "by definition" in simple["lowest_segment"]["note"]
     assert simple["mean_mfr"]["auc"]["estimate"] > 0.8
-    assert metrics["permutation_p"] <= 1
+
+
+def test_the_p_value_is_that_of_the_labels_permuted_over_the_predictions(
+    run: Run, model: SimpleNamespace
+) -> None:
+    model.skill = 0.8  # neither hopeless nor beyond doubt
+    select(run.files)
+    found = evaluate(run.files, run.cohort).content["permutation_p"]
+    outcomes = open_outcomes(run.cohort, run.study, run.files.root, run="t", frozen_sha256="")
+    known = np.isfinite(outcomes.target)
+    frame = pd.read_parquet(run.files.predictions)[known]
+    score = (frame["logit_positive"] - frame["logit_negative"]).to_numpy()
+    ranks, positive = rankdata(score), outcomes.target[known] == 1
+
+    def p_of(labels: np.ndarray) -> float:
+        """The rank sum is the AUC but for constants; the labels are permuted, not the scores."""
+        generator = np.random.default_rng(12)
+        sums = [ranks[generator.permutation(labels)].sum() for _ in range(4000)]
+        return (1 + np.sum(np.array(sums) >= ranks[labels].sum())) / 4001
+
+    assert found == pytest.approx(p_of(positive), abs=0.025)
+    assert 0.03 < found < 0.5
+    assert abs(p_of(np.roll(positive, 1)) - found) > 0.1
+    assert abs(p_of(~positive) - found) > 0.1
 
 
 def test_age_and_sex_predict_as_scikit_learn_says(scrutinised: Run) -> None:

@@ -9,9 +9,10 @@ import torch
 from in_process import FIXED, finish_in_process, open_cohort, search_in_process
 from safetensors.torch import load_file
 
+from analysis.judge.other_models import FOLDS, fold_models, predict_others, read_others
 from spaces.errors import InputError, RefusedError
 from spaces.parameters import Configuration
-from spaces.run_files import RunFiles
+from spaces.run_files import RunFiles, read_out_of_fold
 from spaces.study import read_study
 from trainable.model import load_model
 from trainable.network import draw_linear
@@ -142,9 +143,25 @@ def test_a_second_step_with_trunks_of_its_own_runs_to_its_end(first_step, second
     assert expected.std(axis=0).max() > 0.1, "all patients look alike, so the test says too little"
     found = model.predict({"reserve": files}).features
     assert np.abs(found - expected).mean() < 0.02 * expected.std()  # one of them is in bf16
+    check_fold_models(run, model, files)
     third = second_step("third", transfer={"run": "../second"})
     with pytest.raises(RefusedError, match=r"the frozen trunk of \.\./second must be equal"):
         problem_of(third).check_weights()
+
+
+def check_fold_models(run, model, files):
+    """Those that judge the test patients are those that gave the out-of-fold predictions."""
+    cohort = open_cohort(run)
+    folds, images = cohort.split.folds, {"reserve": files}
+    predict_others(run, read_study(run.study), cohort.split.development, images)
+    best = json.loads(run.best.read_text())
+    logits = read_out_of_fold(run.out_of_fold_of(best["trial"]))[best["epochs"] - 1]
+    expected = logits[:, 1] - logits[:, 0]
+    found = read_others(run.test / FOLDS)[np.arange(len(folds)), folds]
+    assert np.abs(found - expected).mean() < 0.02 * expected.std()
+    on_one_trunk = np.stack(model.predict_heads(images, fold_models(run)), axis=1)
+    wrong = (on_one_trunk[..., 1] - on_one_trunk[..., 0])[np.arange(len(folds)), folds]
+    assert np.abs(wrong - expected).mean() > 10 * np.abs(found - expected).mean()
 
 
 def test_more_layers_start_from_the_backbone_where_the_first_step_trained_none(

@@ -213,10 +213,17 @@ def test_the_saved_model_predicts_what_was_trained(make_run, tmp_path, precision
     other = again.trainings[0]
     path = tmp_path / "1.safetensors"
     digest = save_head(path, other.head.trained(), trunk_sha256=problem.frozen[0].trunk_sha256)
-    repeated = load_model(tmp_path / "model").with_head(path, digest).predict({"reserve": files})
+    model = load_model(tmp_path / "model")
+    repeated = model.with_head(path, digest).predict({"reserve": files})
     others = other.predict(np.arange(len(files))).numpy()
     np.testing.assert_allclose(repeated.logits, others[:, 17:], atol=tolerance)
     assert np.abs(others - expected).max() > 10 * tolerance
+    own = tmp_path / "0.safetensors"
+    digests = {path: digest, own: save_head(own, training.head.trained(), trunk_sha256="another")}
+    assert [model.shares_trunk_with(its) for its in digests] == [True, False]
+    found = model.predict_heads({"reserve": files}, digests)
+    for logits, its in zip(found, (repeated, prediction), strict=True):
+        np.testing.assert_array_equal(logits, its.logits)
 
 
 @pytest.mark.parametrize("stack", ["late", "early"])
