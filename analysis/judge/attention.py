@@ -169,7 +169,7 @@ def measure_likeness(fields: np.ndarray, others: np.ndarray) -> np.ndarray:
     squares = [(each**2).sum(axis=-1) for each in centred]
     scale = np.sqrt(squares[0] * squares[1])
     together = (centred[0] * centred[1]).sum(axis=-1)
-    return np.abs(np.divide(together, scale, out=np.ones_like(scale), where=scale > 0))
+    return np.asarray(np.abs(np.divide(together, scale, out=np.ones_like(scale), where=scale > 0)))
 
 
 def _in_disc(height: int, width: int) -> np.ndarray:
