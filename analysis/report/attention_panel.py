@@ -105,8 +105,8 @@ def _caption(one: Mapping[str, Any]) -> str:
         how += f", the highest there is (none exceeds {percent(CONFIDENT)})"
     return (
         f"The test patient whom the model calls {one['called']} most surely, {how}; chosen before "
-        "the outcomes were opened. Red speaks for the positive class, blue against it, each panel "
-        "on a scale of its own. Outside the disc nothing is shown."
+        "the outcomes were opened. Red speaks for the positive class, blue against it; each method "
+        "has a scale of its own, the same for all maps. Outside the disc nothing is shown."
     )
 
 

@@ -33,7 +33,7 @@ SEALED = "The test patients' characteristics are sealed until the test set is op
 EARLIER = "This run was judged by a version that did not compare the test patients with the others."
 NOT_SHOWN = (
     f"Not shown: fewer than {FEWEST_SHOWN} patients of a group have it, lack it or are known, and "
-    "could be recognised; the other group's numbers would tell."
+    "could be recognised; the other group's numbers would tell how many."
 )
 NOTHING = "The cohort table has no further columns of numbers to compare the classes by."
 

@@ -52,6 +52,12 @@ def real_model(maps: int = 1, stack: str = "late") -> Model:
     return model_of(network, stack=stack)
 
 
+def noise(maps: int, seed: int) -> list[np.ndarray]:
+    """Return images of which the encoder leaves 3 x 3 cells, not one."""
+    generator, size = np.random.default_rng(seed), 3 * SIZE
+    return [generator.integers(0, 256, (3, 3, size, size), dtype=np.uint8) for _ in range(maps)]
+
+
 @pytest.fixture
 def bright() -> np.ndarray:
     return np.full((3, 3, SIZE, SIZE), 200, dtype=np.uint8)
@@ -91,9 +97,7 @@ def test_occlusion_is_the_fall_of_the_answer(bright) -> None:
 @pytest.mark.parametrize(("maps", "stack"), [(1, "late"), (2, "late"), (2, "early")])
 def test_grad_cam_is_captums(maps: int, stack: str) -> None:
     """Captum takes the gradient of the whole network's answer, by a backward pass."""
-    model = real_model(maps, stack)
-    generator = np.random.default_rng(0)
-    images = [generator.integers(0, 256, (3, 3, SIZE, SIZE), dtype=np.uint8) for _ in range(maps)]
+    model, images = real_model(maps, stack), noise(maps, seed=0)
     found = grad_cam(model, images)
     pixels = [prepare(torch.from_numpy(one), "resnet18") for one in images]
     columns = [torch.cat(pixels, dim=1)] if stack == "early" else pixels
@@ -101,6 +105,7 @@ def test_grad_cam_is_captums(maps: int, stack: str) -> None:
         explain = LayerGradCam(only(model, columns, at), model.network.encoder.avgpool)
         expected = explain.attribute(column.requires_grad_(), attribute_to_layer_input=True)
         assert found[:, at] == pytest.approx(expected.detach().numpy()[:, 0], abs=1e-6)
+        assert found.shape[-2:] == (3, 3)
 
 
 def only(model: Model, columns: list[torch.Tensor], at: int) -> Callable[..., torch.Tensor]:
@@ -129,9 +134,7 @@ def test_each_map_has_its_own_attention(bright) -> None:
 @pytest.mark.parametrize(("maps", "stack"), [(1, "late"), (2, "late"), (2, "early")])
 def test_a_heads_attention_is_that_of_a_network_with_its_weights(maps: int, stack: str) -> None:
     """The trunk's outputs are shared; a network built with the weights computes everything."""
-    model = real_model(maps, stack)
-    generator = np.random.default_rng(1)
-    images = [generator.integers(0, 256, (3, 3, SIZE, SIZE), dtype=np.uint8) for _ in range(maps)]
+    model, images = real_model(maps, stack), noise(maps, seed=1)
     heads = draw_heads(model, 2, torch.Generator().manual_seed(1))
     own, *others = GradCam(model, heads)(images)
     assert (own == grad_cam(model, images)).all()
