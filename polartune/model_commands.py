@@ -36,6 +36,9 @@ def predict_command(
     unfamiliar = int((frame["distance"] > 1).sum())
     console = Console()
     console.print(f"Wrote {out}: {len(frame)} patients.", soft_wrap=True, highlight=False)
+    if "probability" not in frame:
+        said = "no probability: with lambda = 0 the model learnt the segment values alone"
+        console.print(f"[yellow]warning[/] {said}", soft_wrap=True, highlight=False)
     if unfamiliar:
         console.print(
             f"[yellow]warning[/] {unfamiliar} of {len(frame)} are unlike the development patients"

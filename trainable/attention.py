@@ -9,12 +9,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from trainable.cut import cut_encoder
 from trainable.loss import LOGITS
 from trainable.model import Model
 from trainable.network import draw_linear, prepare
@@ -24,40 +26,88 @@ PATCH = 30 / 224
 BATCH = 16
 
 
-@torch.no_grad()
-def grad_cam(model: Model, maps: Sequence[np.ndarray]) -> np.ndarray:
-    """Return Grad-CAM on what is pooled before the classifier, without its usual cut at zero.
+@dataclass(frozen=True)
+class RandomHead:
+    """Weights that nobody trained, in the place of a network's last ones.
+
+    An attention that looks the same with them does not show what was learnt (Adebayo et al. 2018,
+    arXiv:1810.03292).
+
+    Attributes:
+        convolution: of the encoder's last convolution.
+        classifier: of the classifier, (19, features); its bias has no part in attention.
+    """
+
+    convolution: Tensor
+    classifier: Tensor
+
+
+class GradCam:
+    """Grad-CAM on what is pooled before the classifier, without its usual cut at zero.
 
     Selvaraju et al. 2017, doi:10.1109/ICCV.2017.74. Behind global pooling and a linear classifier
     the gradient is the classifier's weight divided by the pixels, so no backward pass is needed.
     With several maps each passes the encoder, and the difference of logits is linear in their
     features, so each map has an attention of its own.
 
+    What stands before the last convolution is the same for all heads, so it is computed once.
+
     Args:
         model: the trained network.
-        maps: uint8 (n, 3, size, size), one array for each input, in order.
-
-    Returns:
-        float32 (n, columns, h, w) with one column a map (one for all with early stacking) and h x w
-        the resolution of the last feature maps, 7 x 7 for 224 pixels; in logits.
+        heads: to explain beside its own.
     """
-    pooling = _pooling(model.network.encoder)
-    seen: list[Tensor] = []
-    hook = pooling.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
-    found = []
-    try:
-        for at, column in enumerate(_columns(model, maps)):
-            share = _share(model, at)
-            parts = []
-            for images in torch.split(column, BATCH):
-                model.network.encoder(prepare(images, model.info["backbone"]))
-                pooled = seen.pop()
-                pixels = pooled.shape[-1] * pooled.shape[-2]
-                parts.append(torch.einsum("nchw,c->nhw", pooled, share) / pixels)
-            found.append(torch.cat(parts))
-    finally:
-        hook.remove()
-    return torch.stack(found, dim=1).to("cpu", torch.float32).numpy()
+
+    def __init__(self, model: Model, heads: Sequence[RandomHead] = ()) -> None:
+        encoder = model.network.encoder
+        name, last = _last_convolution(encoder)
+        cut = cut_encoder(encoder, [f"{name}.weight"])
+        self._model, self._trunk, self._tail = model, cut.trunk, cut.tail
+        # Both halves share the encoder's parameters, under names of their own.
+        [self._name] = [n for n, its in cut.tail.named_parameters() if its is last.weight]
+        self._heads = [RandomHead(last.weight, model.network.classifier.weight), *heads]
+
+    @torch.no_grad()
+    def __call__(self, maps: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the attention of every head, the model's own first.
+
+        Args:
+            maps: uint8 (n, 3, size, size), one array for each input, in order.
+
+        Returns:
+            float32 (1 + heads, n, columns, h, w) with one column a map (one for all with early
+            stacking) and h x w the resolution of the last feature maps, 7 x 7 for 224 pixels; in
+            logits.
+        """
+        seen: list[Tensor] = []
+        hook = _pooling(self._tail).register_forward_hook(
+            lambda _, inputs, __: seen.append(inputs[0])
+        )
+        found = []
+        try:
+            for at, column in enumerate(_columns(self._model, maps)):
+                parts = [self._explain(images, at, seen) for images in torch.split(column, BATCH)]
+                found.append(torch.cat(parts, dim=1))
+        finally:
+            hook.remove()
+        return torch.stack(found, dim=2).to("cpu", torch.float32).numpy()
+
+    def _explain(self, images: Tensor, column: int, seen: list[Tensor]) -> Tensor:
+        """Return every head's attention of a batch, (1 + heads, n, h, w)."""
+        prepared = prepare(images, self._model.info["backbone"])
+        outputs = (prepared,) if self._trunk is None else self._trunk(prepared)
+        found = []
+        for head in self._heads:
+            functional_call(self._tail, {self._name: head.convolution}, outputs)
+            pooled = seen.pop()
+            share = _share(head.classifier, column, self._model.network.columns)
+            pixels = pooled.shape[-1] * pooled.shape[-2]
+            found.append(torch.einsum("nchw,c->nhw", pooled, share) / pixels)
+        return torch.stack(found)
+
+
+def grad_cam(model: Model, maps: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the ``GradCam`` of a model's own head, float32 (n, columns, h, w)."""
+    return np.asarray(GradCam(model)(maps)[0])
 
 
 @torch.no_grad()
@@ -108,20 +158,21 @@ def _square(size: int) -> tuple[int, int]:
     return edge, max(1, edge // 2)
 
 
-def with_random_head(model: Model, generator: torch.Generator) -> Model:
-    """Return the model with its last convolution and classifier drawn anew.
+def draw_heads(model: Model, count: int, generator: torch.Generator) -> list[RandomHead]:
+    """Return heads as a training would start with them; the convolution keeps its spread."""
+    trained, classifier = _last_convolution(model.network.encoder)[1], model.network.classifier
+    shape, spread = trained.weight.shape, float(trained.weight.detach().std())
+    heads = []
+    for _ in range(count):
+        drawn = copy.deepcopy(classifier).cpu()
+        draw_linear(drawn, generator)
+        weight = torch.randn(shape, generator=generator) * spread
+        heads.append(RandomHead(weight.to(model.device), drawn.weight.detach().to(model.device)))
+    return heads
 
-    An attention that looks the same for this network does not show what was learnt (Adebayo et al.
-    2018, arXiv:1810.03292).
-    """
-    network = copy.deepcopy(model.network)
-    draw_linear(network.classifier, generator)
-    last = [layer for layer in network.encoder.modules() if isinstance(layer, nn.Conv2d)][-1]
-    with torch.no_grad():
-        spread = float(last.weight.std())
-        drawn = torch.randn(last.weight.shape, generator=generator) * spread
-        last.weight.copy_(drawn.to(last.weight.device))
-    return replace(model, network=network)
+
+def _last_convolution(encoder: nn.Module) -> tuple[str, nn.Conv2d]:
+    return [(n, each) for n, each in encoder.named_modules() if isinstance(each, nn.Conv2d)][-1]
 
 
 def _columns(model: Model, maps: Sequence[np.ndarray]) -> list[Tensor]:
@@ -132,7 +183,7 @@ def _columns(model: Model, maps: Sequence[np.ndarray]) -> list[Tensor]:
 
 def _answer(model: Model, column: int) -> Callable[[Tensor], Tensor]:
     """Return the share of one column in the difference of logits, (batch,)."""
-    share = _share(model, column)
+    share = _share(model.network.classifier.weight, column, model.network.columns)
 
     def answer(images: Tensor) -> Tensor:
         features: Tensor = model.network.encoder(images)
@@ -141,15 +192,14 @@ def _answer(model: Model, column: int) -> Callable[[Tensor], Tensor]:
     return answer
 
 
-def _share(model: Model, column: int) -> Tensor:
+def _share(classifier: Tensor, column: int, columns: int) -> Tensor:
     """Return the weights of one column's features in the difference of logits."""
-    negative, positive = range(*LOGITS.indices(model.network.classifier.out_features))
-    weight = model.network.classifier.weight
-    weight = weight[positive] - weight[negative]
-    width = len(weight) // model.network.columns
+    negative, positive = range(*LOGITS.indices(len(classifier)))
+    weight = classifier[positive] - classifier[negative]
+    width = len(weight) // columns
     return weight[column * width : (column + 1) * width]
 
 
-def _pooling(encoder: nn.Module) -> nn.Module:
+def _pooling(module: nn.Module) -> nn.Module:
     """Return the layer that pools the last feature maps to one pixel."""
-    return [layer for layer in encoder.modules() if isinstance(layer, nn.AdaptiveAvgPool2d)][-1]
+    return [layer for layer in module.modules() if isinstance(layer, nn.AdaptiveAvgPool2d)][-1]

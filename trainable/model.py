@@ -35,7 +35,7 @@ class Prediction:
 
     Attributes:
         logits: float32 (n, 2), (negative, positive).
-        segments: float32 (n, 17) in the units of the column; None for a model without segments.
+        segments: float32 (n, 17) in the units of the column; None where none were trained.
         features: float32 (n, d), what the classifier sees.
     """
 
@@ -63,6 +63,16 @@ class Model:
     network: PolarNetwork
     info: Mapping[str, Any]
     device: str
+
+    @property
+    def gives_probability(self) -> bool:
+        """Whether its logits were trained: lambda = 0 gives them no gradient."""
+        return gives_probability(self.info)
+
+    @property
+    def gives_segments(self) -> bool:
+        """Whether its segment values were trained: lambda = 1 gives them no gradient."""
+        return gives_segments(self.info)
 
     def with_head(self, path: Path, sha256: str) -> Model:
         """Return the model with the trained layers of another training of its configuration.
@@ -141,7 +151,7 @@ class Model:
         features = self.network.features(*self._prepare(maps))
         found = self.network.classifier(features).cpu().numpy()
         segments = None
-        if self.info["segment_mean"] is not None:
+        if self.gives_segments:
             mean, deviation = self.info["segment_mean"], self.info["segment_sd"]
             scale = Scale(np.asarray(mean), np.asarray(deviation))
             segments = scale.restore(found[:, :SEGMENTS]).astype(np.float32)
@@ -153,6 +163,25 @@ class Model:
         if self.info["stack"] == "early":
             pixels = [torch.cat(pixels, dim=1)]
         return [prepare(images, self.info["backbone"]) for images in pixels]
+
+
+def gives_probability(info: Mapping[str, Any]) -> bool:
+    """Return whether model.json describes a model whose logits were trained."""
+    return _lambda_of(info) != 0
+
+
+def gives_segments(info: Mapping[str, Any]) -> bool:
+    """Return whether model.json describes a model whose segment values were trained.
+
+    Earlier versions described the units of untrained ones too.
+    """
+    return info.get("segment_mean") is not None and _lambda_of(info) != 1
+
+
+def _lambda_of(info: Mapping[str, Any]) -> float | None:
+    """Return the weight of the cross-entropy that a model was trained with, if it says so."""
+    chosen = info.get("chosen")
+    return None if chosen is None else float(chosen["configuration"]["lambda"])
 
 
 def save_weights(folder: Path, state: Mapping[str, torch.Tensor]) -> str:
@@ -202,6 +231,18 @@ def load_model(folder: Path, device: str = "cpu") -> Model:
     return Model(network.to(device).eval(), info, device)
 
 
+class _Configuration(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+    lambda_: Annotated[float, Field(ge=0, le=1, alias="lambda")]
+
+
+class _Chosen(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    configuration: _Configuration
+
+
 class _About(BaseModel):
     """What model.json must say for its model to be built; it says more."""
 
@@ -216,6 +257,7 @@ class _About(BaseModel):
     segment_sd: SegmentValues | None
     segments_prefix: str | None
     trunk_sha256: str
+    chosen: _Chosen | None = None
 
     @model_validator(mode="after")
     def _all_or_none(self) -> _About:

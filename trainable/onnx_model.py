@@ -36,23 +36,34 @@ class _Whole(nn.Module):
         self.network = model.network
         self.backbone = str(model.info["backbone"])
         self.is_early = model.info["stack"] == "early"
-        scale = (model.info["segment_mean"], model.info["segment_sd"])
-        self.has_segments = None not in scale
+        self.has_probability = model.gives_probability
+        self.has_segments = model.gives_segments
         if self.has_segments:
+            scale = (model.info["segment_mean"], model.info["segment_sd"])
             mean, deviation = (torch.tensor(values, dtype=torch.float32) for values in scale)
             self.register_buffer("mean", mean)
             self.register_buffer("deviation", deviation)
 
     def forward(self, *maps: Tensor) -> tuple[Tensor, ...]:
-        """Return probability (n,), logits (n, 2) and, if they were trained, segments (n, 17)."""
+        """Return probability (n,) and logits (n, 2), then segments (n, 17), if trained."""
         pixels = [torch.cat(maps, dim=1)] if self.is_early else list(maps)
         outputs = self.network(*(prepare(images, self.backbone) for images in pixels))
-        logits = outputs[:, LOGITS]
-        probability = torch.sigmoid(logits[:, 1] - logits[:, 0])
-        if not self.has_segments:
-            return probability, logits
-        segments: Tensor = outputs[:, :SEGMENTS] * self.deviation + self.mean
-        return probability, logits, segments
+        found: list[Tensor] = []
+        if self.has_probability:
+            logits = outputs[:, LOGITS]
+            found += [torch.sigmoid(logits[:, 1] - logits[:, 0]), logits]
+        if self.has_segments:
+            found.append(outputs[:, :SEGMENTS] * self.deviation + self.mean)
+        return tuple(found)
+
+    def units(self) -> dict[str, np.ndarray]:
+        """Return the unit in which a difference is measured, by name of each output, in order."""
+        found = {}
+        if self.has_probability:
+            found = {"probability": np.ones(1), "logits": np.ones(1)}
+        if self.has_segments:
+            found["segments"] = self.deviation.numpy()
+        return found
 
 
 def write_onnx(model: Model, path: Path) -> float:
@@ -60,8 +71,9 @@ def write_onnx(model: Model, path: Path) -> float:
 
     The file takes one float32 (n, 3, size, size) for each input, by its name, with RGB values from
     0 to 255; n is free. It returns ``probability`` (n,), ``logits`` (n, 2), and ``segments``
-    (n, 17) in the units of the column. Standardising the pixels is inside, resizing is not:
-    bilinear with antialiasing, as ``cohort.reading.images`` does.
+    (n, 17) in the units of the column; what got no gradient (lambda = 0, lambda = 1) is absent.
+    Standardising the pixels is inside, resizing is not: bilinear with antialiasing, as
+    ``cohort.reading.images`` does.
 
     Args:
         model: on the CPU.
@@ -110,7 +122,6 @@ def _export(whole: _Whole, model: Model, path: Path) -> None:
     inputs = [str(name) for name in model.info["inputs"]]
     examples = tuple(torch.from_numpy(pixels) for pixels in _pixels(model, 2))
     batch = torch.export.Dim("patients")
-    outputs = ["probability", "logits", *(["segments"] if whole.has_segments else [])]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about future versions of torch itself
         program = torch.onnx.export(
@@ -118,7 +129,7 @@ def _export(whole: _Whole, model: Model, path: Path) -> None:
             examples,
             dynamo=True,
             input_names=inputs,
-            output_names=outputs,
+            output_names=list(whole.units()),
             dynamic_shapes=(tuple({0: batch} for _ in inputs),),
             opset_version=OPSET,
             verbose=False,
@@ -129,7 +140,7 @@ def _export(whole: _Whole, model: Model, path: Path) -> None:
         "format": _FORMAT,
         "sha256": model.info["sha256"],
         "target": model.info["target"],
-        "segments": model.info["segments_prefix"] or "",
+        "segments": model.info["segments_prefix"] if whole.has_segments else "",
         "inputs": json.dumps(inputs),
         "pixels": f"RGB 0-255, {model.info['image_size']} a side",
         "use": "research only; no medical device",
@@ -151,12 +162,11 @@ def _largest_difference(whole: _Whole, model: Model, path: Path) -> float:
     )
     pixels = _pixels(model, _PARITY)
     names = [declared.name for declared in session.get_inputs()]
-    _, *theirs = session.run(None, dict(zip(names, pixels, strict=True)))
-    _, *ours = whole(*(torch.from_numpy(images) for images in pixels))
-    units = [np.float32(1.0), *([whole.deviation.numpy()] if whole.has_segments else [])]
+    theirs = session.run(None, dict(zip(names, pixels, strict=True)))
+    ours = whole(*(torch.from_numpy(images) for images in pixels))
     differences = [
         np.abs((its - own.numpy()) / unit).max()
-        for its, own, unit in zip(theirs, ours, units, strict=True)
+        for its, own, unit in zip(theirs, ours, whole.units().values(), strict=True)
     ]
     return float(np.max(differences))  # nan if any is
 

@@ -125,14 +125,16 @@ def _train_final(root: str, device: str, chosen: dict[str, Any]) -> dict[str, An
     run = RunFiles(Path(root))
     study = read_study(run.study)
     problem = open_problem(root, device)
-    loop = problem.development_training(Configuration.from_mapping(chosen["configuration"]))
+    configuration = Configuration.from_mapping(chosen["configuration"])
+    loop = problem.development_training(configuration)
     _train(run, loop, chosen["epochs"], "the development-set model")
     training = loop.trainings[0]
     digest = save_weights(run.model, problem.trained_state(training))
     everyone = np.arange(len(problem.folds))
     features = training.represent(everyone).cpu().numpy()
     Familiarity.fit(features, problem.folds).save(run.model)
-    scale = training.scale
+    # lambda = 1 gave the segment outputs no gradient: there is nothing to put into units.
+    scale = None if configuration.lambda_ == 1 else training.scale
     return {
         "sha256": digest,
         "backbone": study.network.backbone,
@@ -143,7 +145,7 @@ def _train_final(root: str, device: str, chosen: dict[str, Any]) -> dict[str, An
         "inputs": list(study.cohort.inputs),
         "stack": study.cohort.stack,
         "target": study.cohort.target,
-        "segments_prefix": study.cohort.segments,
+        "segments_prefix": None if scale is None else study.cohort.segments,
         "segment_mean": None if scale is None else scale.mean.tolist(),
         "segment_sd": None if scale is None else scale.deviation.tolist(),
         "development_patients": len(problem.folds),

@@ -15,16 +15,19 @@ from safetensors.numpy import load_file, save_file
 from scipy.ndimage import zoom
 from scipy.stats import rankdata
 
-from cohort.drawing.polar_map import canvas
+from cohort.drawing.polar_map import DISC, canvas
 from cohort.segments import SEGMENTS
 from spaces.run_files import RunFiles, read_json, replacing, sha256_of, write_json
 
 CONFIDENT = 0.9
+HEADS = 20
+"""Random heads: a single one that happens to prefer dark regions would decide too much."""
 READ_AT_ONCE = 64
 SIDE = 112
 """Pixels a side in which attention is compared with the segments."""
 CLASSES = ("negative", "positive")
 BLACK, MEAN = "black", "mean"
+RANDOM_HEADS = "rank_correlation_with_random_heads"
 
 
 @dataclass(frozen=True)
@@ -66,37 +69,37 @@ def attend(
 ) -> None:
     """Write test/attention.safetensors and .json, unless they belong to these predictions.
 
-    Grad-CAM of all test patients, of the model and of one with a random head; occlusion of the
-    shown ones by a black square and by the mean development map, since black can mean no flow.
+    Grad-CAM of all test patients, and how alike it is with random heads; occlusion of the shown
+    ones by a black square and by the mean development map, since black can mean no flow.
 
     Args:
         run: with its model and its test predictions.
         development: development patients' maps by input, for the mean map.
         test: test patients' maps by input.
         probability: (n,), the model's, of test patients.
-        seed: draws the random head.
+        seed: draws the random heads.
     """
     import torch
 
-    from trainable.attention import grad_cam, occlude, with_random_head
+    from trainable.attention import GradCam, draw_heads, occlude
     from trainable.model import load_model
 
     digest = sha256_of(run.predictions)
-    if run.attention.exists() and read_json(run.attention, "attention")["predictions"] == digest:
+    if _is_done(run, digest):
         return
     model = load_model(run.model)
-    random = with_random_head(model, torch.Generator().manual_seed(seed))
+    look = GradCam(model, draw_heads(model, HEADS, torch.Generator().manual_seed(seed)))
     inputs, size = model.info["inputs"], int(model.info["image_size"])
-    parts = list(_read(test, inputs, size))
-    cams = np.concatenate([grad_cam(model, maps) for maps in parts])
-    control = np.concatenate([grad_cam(random, maps) for maps in parts])
+    parts = [look(maps) for maps in _read(test, inputs, size)]
+    cams = np.concatenate([part[0] for part in parts])
+    likeness = np.concatenate([measure_likeness(part[0], part[1:]) for part in parts], axis=1)
     shown = choose_shown(probability)
     chosen = {name: [test[name][one.row] for one in shown] for name in inputs}
     [maps] = _read(chosen, inputs, size)
     mean = _mean_maps(development, inputs, size)
     tensors = {
         "grad_cam": cams,
-        "grad_cam_random": control,
+        "likeness": likeness.astype(np.float32),
         "maps": np.stack(maps, axis=1),
         BLACK: occlude(model, maps, [np.zeros_like(picture) for picture in mean]),
         MEAN: occlude(model, maps, mean),
@@ -107,9 +110,17 @@ def attend(
         "predictions": digest,
         "inputs": inputs if cams.shape[1] > 1 else ["+".join(inputs)],
         "shown": [vars(one) for one in shown],
-        "rank_correlation_with_random_head": _agreements(cams, control),
+        RANDOM_HEADS: {"draws": HEADS, **_quartiles(likeness)},
     }
     write_json(run.attention, "attention", content)
+
+
+def _is_done(run: RunFiles, digest: str) -> bool:
+    """Whether the attention of these predictions is there, with what this version measures."""
+    if not run.attention.exists():
+        return False
+    content = read_json(run.attention, "attention")
+    return content["predictions"] == digest and RANDOM_HEADS in content
 
 
 def read_attention(run: RunFiles) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
@@ -141,14 +152,36 @@ def segment_means(fields: np.ndarray) -> np.ndarray:
     return means
 
 
-def _agreements(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
-    """Return Spearman's correlation of two attentions over the pixels: quartiles over patients."""
-    ranks = [rankdata(each.reshape(len(each), -1), axis=1) for each in (one, other)]
-    centred = [rank - rank.mean(axis=1, keepdims=True) for rank in ranks]
-    scale = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
-    together = (centred[0] * centred[1]).sum(1)
-    found = np.divide(together, scale, out=np.zeros(len(scale)), where=scale > 0)
-    quartiles = np.percentile(found, [25, 50, 75])
+def measure_likeness(fields: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the size of Spearman's correlation of attentions, (heads, n), in [0, 1].
+
+    Compared are the cells whose middle lies in the disc, of all maps of a patient together. What
+    is the same everywhere shows nothing of its own, and counts as 1.
+
+    Args:
+        fields: of the model, (n, columns, h, w).
+        others: of the random heads, (heads, n, columns, h, w).
+    """
+    inside = _in_disc(*fields.shape[-2:])
+    cells = [each[..., inside].reshape(*each.shape[:-3], -1) for each in (fields, others)]
+    ranks = [rankdata(each, axis=-1) for each in cells]
+    centred = [rank - rank.mean(axis=-1, keepdims=True) for rank in ranks]
+    squares = [(each**2).sum(axis=-1) for each in centred]
+    scale = np.sqrt(squares[0] * squares[1])
+    together = (centred[0] * centred[1]).sum(axis=-1)
+    return np.asarray(np.abs(np.divide(together, scale, out=np.ones_like(scale), where=scale > 0)))
+
+
+def _in_disc(height: int, width: int) -> np.ndarray:
+    """Return which cells of a coarse map have their middle in the disc, bool (h, w)."""
+    down, across = (
+        (np.arange(count) - (count - 1) / 2) / (DISC * count) for count in (height, width)
+    )
+    return np.asarray(down[:, None] ** 2 + across**2 <= 1)
+
+
+def _quartiles(values: np.ndarray) -> dict[str, float]:
+    quartiles = np.percentile(values, [25, 50, 75])
     return dict(zip(("low", "median", "high"), map(float, quartiles), strict=True))
 
 

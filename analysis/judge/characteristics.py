@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from analysis.statistics.cohort_tables import compare_groups
+from analysis.judge.subgroups import FEWEST_SHOWN
+from analysis.statistics.cohort_tables import BINARY, compare_groups
 from cohort.patients import Patients
 from cohort.reading.cell_values import derive_target
 from cohort.segments import segment_columns
@@ -20,6 +21,7 @@ from spaces.study import Study
 NEGATIVE, POSITIVE = "negative", "positive"
 DEVELOPMENT, TEST, EXTERNAL = "development", "test", "external"
 OF_SEGMENTS = ", mean of 17 segments"
+WITHHELD = "withheld"
 
 
 def compare_classes(study: Study, development: Patients) -> dict[str, Any]:
@@ -27,12 +29,12 @@ def compare_classes(study: Study, development: Patients) -> dict[str, Any]:
 
     Returns:
         ``n`` by group, ``unlabelled`` patients, who are left out, and ``rows``: ``Characteristic``
-        as plain data.
+        as plain data, with ``withheld``: whether too few have or lack it to say anything.
     """
     known = np.isfinite(development.target)
     table = characteristics_of(study, development).drop(columns=study.cohort.target)
     is_positive = development.target[known] == 1
-    compared = _as_data(table[known], is_positive, (NEGATIVE, POSITIVE))
+    compared = _as_data(table[known], is_positive, (NEGATIVE, POSITIVE), study.cohort.target)
     return compared | {"unlabelled": int((~known).sum())}
 
 
@@ -47,7 +49,7 @@ def compare_sets(
     parts = [characteristics_of(study, patients) for patients in (development, test)]
     is_test = np.arange(len(development) + len(test)) >= len(development)
     both = pd.concat(parts, ignore_index=True, join="inner")
-    return _as_data(both, is_test, (DEVELOPMENT, called))
+    return _as_data(both, is_test, (DEVELOPMENT, called), study.cohort.target)
 
 
 def characteristics_of(study: Study, patients: Patients) -> pd.DataFrame:
@@ -108,9 +110,46 @@ def mean_of_known(values: np.ndarray) -> np.ndarray:
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-def _as_data(table: pd.DataFrame, is_second: np.ndarray, groups: tuple[str, str]) -> dict[str, Any]:
-    rows = compare_groups(table, is_second, groups)
+def _as_data(
+    table: pd.DataFrame, is_second: np.ndarray, groups: tuple[str, str], target: str
+) -> dict[str, Any]:
+    """Return ``n`` by group and the rows; of the target, whose counts stand everywhere, all."""
+    found = compare_groups(table, is_second, groups)
+    rows = [{WITHHELD: False, **asdict(row)} for row in found]
     sizes: Mapping[str, int] = dict(
         zip(groups, (int((~is_second).sum()), int(is_second.sum())), strict=True)
     )
-    return {"n": sizes, "rows": [asdict(row) for row in rows]}
+    return {"n": sizes, "rows": [row if row["name"] == target else hide(row) for row in rows]}
+
+
+def hide(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row without what could name somebody: counts below five.
+
+    Where in a group fewer than five patients have or lack a characteristic, or fewer than five are
+    known, nothing is said of either group: one count would follow from the other, or from p-value
+    and difference. Where it is unknown of fewer than five, it is not said of how many.
+    """
+    summaries = [its for its in row["groups"].values() if its["n"]]
+    counts = [its["n"] for its in summaries]
+    counts += [its["count"] for its in summaries if row["kind"] == BINARY]
+    counts += [its["n"] - its["count"] for its in summaries if row["kind"] == BINARY]
+    if min(counts) < FEWEST_SHOWN:
+        silent = [dict.fromkeys(its) for its in row["groups"].values()]
+        gone = ("p", "skewness", "mann_whitney_p", "standardised_difference", "doubt")
+        return {**row, WITHHELD: True, "groups": _named(row, silent), **dict.fromkeys(gone)}
+    if any(0 < its["missing"] < FEWEST_SHOWN for its in row["groups"].values()):
+        vague = [
+            {**its, "n": None, "missing": None, "count": None, "share": _rounded(its["share"])}
+            for its in row["groups"].values()
+        ]
+        return {**row, "groups": _named(row, vague)}
+    return dict(row)
+
+
+def _named(row: Mapping[str, Any], summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return dict(zip(row["groups"], summaries, strict=True))
+
+
+def _rounded(share: float | None) -> float | None:
+    """Return a share that no longer tells of how many it is one."""
+    return None if share is None else round(share, 2)

@@ -2,8 +2,9 @@
 
 Phantoms with a stenosis of one vessel are shown to the model; a hit is a strongest point that lies
 in that vessel's territory (Zhang et al. 2018, doi:10.1007/s11263-017-1059-x). A territory is
-claimed only if the lower bound of the hit rate exceeds both what a random point would hit and what
-a network with a random head hits.
+claimed only if the lower bound of the hit rate exceeds what a random point would hit, what networks
+with a random head hit, and how often the same model points there when another vessel is diseased:
+one that always looks at the same place finds nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.judge.attention import SIDE, enlarge
+from analysis.judge.attention import HEADS, SIDE, enlarge
 from analysis.statistics.bootstrap import clopper_pearson_interval
 from cohort.drawing.phantom import INPUTS
 from cohort.drawing.polar_map import canvas
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
     from trainable.model import Model
 
 PHANTOMS = 40
-"""Of each territory."""
-HEADS = 20
-"""Random heads; each sees its share of the phantoms, so that no single draw decides: one that
-happens to prefer dark regions hits nearly always, its opposite never."""
+"""Of each vessel."""
+ELSEWHERE = "other_vessels"
+"""How often the model points into the territory when another vessel is diseased."""
 COARSEST = 96
 """Pixels a side of the smallest maps: attention has 1/32 of them, three at least."""
 
@@ -48,6 +48,11 @@ def why_not_played(study: Study, cohort: Cohort) -> str | None:
     return None
 
 
+def phantoms_shown(study: Study, cohort: Cohort) -> int:
+    """Return how many phantoms the game shows to the model."""
+    return 0 if why_not_played(study, cohort) else PHANTOMS * len(TERRITORIES)
+
+
 def play(run: RunFiles, study: Study, cohort: Cohort) -> None:
     """Write test/pointing.json, unless it belongs to this model or the game cannot be played.
 
@@ -55,52 +60,58 @@ def play(run: RunFiles, study: Study, cohort: Cohort) -> None:
     """
     import torch
 
-    from trainable.attention import with_random_head
+    from trainable.attention import GradCam, draw_heads
     from trainable.model import load_model
 
     if why_not_played(study, cohort) is not None:
         return
     digest = read_json(run.model / "model.json", "model")["sha256"]
-    if run.pointing.exists() and read_json(run.pointing, "pointing")["model"] == digest:
+    if _is_played(run, digest):
         return
     model = load_model(run.model)
+    heads = draw_heads(model, HEADS, torch.Generator().manual_seed(study.seed))
+    look = GradCam(model, heads)
+    pointed = {vessel: find_strongest(look(_draw(vessel, model))) for vessel in TERRITORIES}
     asked = study.cohort.derive[study.cohort.target].segments
-    drawn = {name: _draw(name, model) for name in (TERRITORIES if asked == "any" else (asked,))}
-    generator = torch.Generator().manual_seed(study.seed)
-    control: dict[str, list[np.ndarray]] = {name: [] for name in drawn}
-    for few in np.split(np.arange(PHANTOMS), HEADS):
-        head = with_random_head(model, generator)
-        for name, maps in drawn.items():
-            control[name].append(_hits(head, [images[few] for images in maps], name))
     rows = []
-    for name, maps in drawn.items():
-        random = np.concatenate(control[name]).mean(axis=0)
-        hits = _hits(model, maps, name)
-        rows += judge(name, hits, random, _names(model), study.evaluation.confidence)
+    for territory in TERRITORIES if asked == "any" else (asked,):
+        hits = {vessel: lies_in(its, territory) for vessel, its in pointed.items()}
+        rows += judge(territory, hits, _names(model), study.evaluation.confidence)
     write_json(run.pointing, "pointing", {"model": digest, "heads": HEADS, "rows": rows})
 
 
+def _is_played(run: RunFiles, digest: str) -> bool:
+    """Whether this model was judged by what this version asks of it."""
+    if not run.pointing.exists():
+        return False
+    content = read_json(run.pointing, "pointing")
+    return content["model"] == digest and all(ELSEWHERE in row for row in content["rows"])
+
+
 def judge(
-    territory: str,
-    hits: np.ndarray,
-    control: np.ndarray,
-    names: Sequence[str],
-    confidence: float,
+    territory: str, hits: Mapping[str, np.ndarray], names: Sequence[str], confidence: float
 ) -> list[dict[str, Any]]:
     """Return one row for each map: its hit rate with interval, what to beat, and the verdict.
 
     Args:
         territory: where the disease lies.
-        hits: bool (n, maps).
-        control: (maps,) hit rate of networks with a random head.
+        hits: whether the strongest point lies there, bool (1 + heads, n, maps), the model's own
+            first, by the vessel that is diseased.
         names: of the maps.
         confidence: level of the exact interval.
     """
     share = area_share(territory)
+    model, *random = hits[territory]
+    others = np.concatenate([its[0] for vessel, its in hits.items() if vessel != territory])
     rows = []
     for at, name in enumerate(names):
-        count, n = int(hits[:, at].sum()), len(hits)
+        count, n = int(model[:, at].sum()), len(model)
         interval = clopper_pearson_interval(count, n, confidence)
+        to_beat = {
+            "area_share": share,
+            "random_head": float(np.mean(random, axis=(0, 1))[at]),
+            ELSEWHERE: float(others[:, at].mean()),
+        }
         rows.append(
             {
                 "map": name,
@@ -110,9 +121,8 @@ def judge(
                 "rate": count / n,
                 "low": interval.low,
                 "high": interval.high,
-                "area_share": share,
-                "random_head": float(control[at]),
-                "claimed": bool(interval.low > max(share, float(control[at]))),
+                **to_beat,
+                "claimed": bool(interval.low > max(to_beat.values())),
             }
         )
     return rows
@@ -124,30 +134,28 @@ def area_share(territory: str) -> float:
     return float(np.isin(segment, indices_of(territory)).sum() / (segment >= 0).sum())
 
 
-def find_hits(fields: np.ndarray, territory: str) -> np.ndarray:
-    """Return whether the strongest point inside the disc lies in the territory, bool (n,).
+def find_strongest(fields: np.ndarray) -> np.ndarray:
+    """Return in which segment the strongest point inside the disc lies, int (heads, n, maps).
 
-    An attention that is the same everywhere points nowhere, so it never hits.
+    0-based; -1 for an attention that is the same everywhere, which points nowhere.
 
     Args:
-        fields: signed attention, (n, h, w), in the usual layout.
-        territory: LAD, RCA or LCx.
+        fields: signed attention, (heads, n, maps, h, w), in the usual layout.
     """
     geometry = canvas(SIDE)
-    inside = enlarge(fields).reshape(len(fields), -1)[:, geometry.position]
-    strongest = geometry.position[inside.argmax(axis=1)]
-    is_flat = np.ptp(inside, axis=1) == 0
-    return np.asarray(
-        np.isin(geometry.segment.ravel()[strongest], indices_of(territory)) & ~is_flat
-    )
+    found = []
+    for head in fields:  # enlarged all at once they would take hundreds of megabytes
+        large = enlarge(head.reshape(-1, *head.shape[2:]))
+        inside = large.reshape(len(large), -1)[:, geometry.position]
+        strongest = geometry.segment.ravel()[geometry.position[inside.argmax(axis=1)]]
+        is_flat = np.ptp(inside, axis=1) == 0
+        found.append(np.where(is_flat, -1, strongest).reshape(head.shape[:2]))
+    return np.stack(found)
 
 
-def _hits(model: Model, maps: Sequence[np.ndarray], territory: str) -> np.ndarray:
-    """Return whether Grad-CAM hits the territory, bool (n, maps)."""
-    from trainable.attention import grad_cam
-
-    found = grad_cam(model, maps)
-    return np.stack([find_hits(column, territory) for column in found.swapaxes(0, 1)], axis=1)
+def lies_in(segments: np.ndarray, territory: str) -> np.ndarray:
+    """Return which of these 0-based segments belong to a territory, bool."""
+    return np.isin(segments, indices_of(territory))
 
 
 def _draw(territory: str, model: Model) -> list[np.ndarray]:

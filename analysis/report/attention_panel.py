@@ -10,7 +10,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.judge.answer import number, percent
-from analysis.judge.attention import CLASSES, CONFIDENT, read_attention, segment_means
+from analysis.judge.attention import (
+    CLASSES,
+    CONFIDENT,
+    RANDOM_HEADS,
+    read_attention,
+    segment_means,
+)
 from analysis.judge.freeze import read_predictions
 from analysis.report.attention_figures import draw_means, draw_patient, sureness
 from analysis.report.drawing import Figure
@@ -22,6 +28,9 @@ from spaces.run_files import RunFiles
 TABLE = "attention_segments"
 DATA = "report/attention_segments.csv"
 ARRAYS = "test/attention.safetensors"
+ALIKE = 0.5
+"""A rank correlation of this size is too high for pictures that depend on what was learnt."""
+EARLIER = "An earlier version compared these pictures with one random head only; evaluate again."
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,8 @@ class AttentionPanel:
         n: test patients.
         classes: the classes that the model says, in the order of the rows.
         rows: for each column and segment: its name, number, and mean by class.
-        sanity: how alike the attention of a random head is, in a sentence.
+        sanity: how alike the attention of random heads is, in a sentence.
+        cells: height and width of the last feature maps.
     """
 
     figures: Mapping[str, Figure]
@@ -41,6 +51,7 @@ class AttentionPanel:
     classes: Sequence[str]
     rows: Sequence[tuple[str, int, Sequence[float]]]
     sanity: str
+    cells: tuple[int, int]
 
 
 def show_attention(run: RunFiles) -> AttentionPanel | None:
@@ -73,8 +84,8 @@ def show_attention(run: RunFiles) -> AttentionPanel | None:
         f"Mean Grad-CAM of the test patients by what the model says of them: {said}.",
         [DATA, ARRAYS],
     )
-    sanity = _sanity(content["rank_correlation_with_random_head"])
-    return AttentionPanel(figures, len(cams), list(means), rows, sanity)
+    sanity = _sanity(content.get(RANDOM_HEADS))
+    return AttentionPanel(figures, len(cams), list(means), rows, sanity, cams.shape[-2:])
 
 
 def _rows(
@@ -94,17 +105,28 @@ def _caption(one: Mapping[str, Any]) -> str:
         how += f", the highest there is (none exceeds {percent(CONFIDENT)})"
     return (
         f"The test patient whom the model calls {one['called']} most surely, {how}; chosen before "
-        "the outcomes were opened. Red speaks for the positive class, blue against it, each panel "
-        "on a scale of its own. Outside the disc nothing is shown."
+        "the outcomes were opened. Red speaks for the positive class, blue against it; each method "
+        "has a scale of its own, the same for all maps. Outside the disc nothing is shown."
     )
 
 
-def _sanity(agreement: Mapping[str, float]) -> str:
-    median, low, high = (number(agreement[key]) for key in ("median", "low", "high"))
-    verdict = "so these pictures show little of what was learnt"
-    if abs(agreement["median"]) < 0.5:
-        verdict = "so these pictures depend on what was learnt"
+def _sanity(likeness: Mapping[str, Any] | None) -> str:
+    """Return whether the pictures depend on what was learnt, as far as random heads can tell.
+
+    Args:
+        likeness: ``draws`` and the quartiles of the size of the rank correlation; None of a run
+            that an earlier version attended to.
+    """
+    if likeness is None:
+        return EARLIER
+    median, low, high = (number(likeness[key]) for key in ("median", "low", "high"))
+    verdict = "how far these pictures depend on what was learnt stays open"
+    if likeness["high"] < ALIKE:
+        verdict = "these pictures depend on what was learnt"
+    elif likeness["low"] >= ALIKE:
+        verdict = "these pictures show little of what was learnt"
     return (
-        f"With the last convolution and the classifier drawn at random, Grad-CAM's ranks correlate "
-        f"by {median} with the model's (median of patients; quartiles {low} and {high}), {verdict}."
+        f"With the last convolution and the classifier drawn at random, {likeness['draws']} times, "
+        f"Grad-CAM's ranks in the disc correlate with the model's by {median} in size (median over "
+        f"patients and draws; quartiles {low} and {high}): {verdict}."
     )

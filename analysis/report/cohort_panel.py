@@ -10,7 +10,14 @@ from typing import Any
 import pandas as pd
 
 from analysis.judge.answer import SPACE, number, percent, plain, say_p
-from analysis.judge.characteristics import DEVELOPMENT, OF_SEGMENTS, compare_classes, words_of
+from analysis.judge.characteristics import (
+    DEVELOPMENT,
+    OF_SEGMENTS,
+    WITHHELD,
+    compare_classes,
+    words_of,
+)
+from analysis.judge.subgroups import FEWEST_SHOWN
 from analysis.report.findings import Findings
 from analysis.report.panels import table_of
 from analysis.statistics.cohort_tables import BINARY, PEARSON, STUDENT
@@ -24,6 +31,10 @@ SHORT = {PEARSON: "χ²", STUDENT: "t"}
 SYLLABLES = {DEVELOPMENT: "develop\N{SOFT HYPHEN}ment"}
 SEALED = "The test patients' characteristics are sealed until the test set is opened."
 EARLIER = "This run was judged by a version that did not compare the test patients with the others."
+NOT_SHOWN = (
+    f"Not shown: fewer than {FEWEST_SHOWN} patients of a group have it, lack it or are known, and "
+    "could be recognised; the other group's numbers would tell how many."
+)
 NOTHING = "The cohort table has no further columns of numbers to compare the classes by."
 
 
@@ -128,7 +139,7 @@ def _explain(table: PatientTable, study: Study, classes: Mapping[str, Any]) -> P
             f"{plain(rule.columns)} differs by definition."
         )
     instead = "" if table.lines else NOTHING
-    return replace(table, instead=instead, notes=notes)
+    return replace(table, instead=instead, notes=[*notes, *table.notes])
 
 
 def _say_how_drawn(study: Study) -> str:
@@ -181,7 +192,8 @@ def show_groups(
     file = table_of(run, name, pd.DataFrame(records)) if rows else ""
     lines = [_line(row) for row in rows]
     groups = [(SYLLABLES.get(group, group), n) for group, n in compared["n"].items()]
-    return PatientTable(title, groups, lines, "", notes, file, origin)
+    said = [*notes, *([NOT_SHOWN] if any(row.get(WITHHELD) for row in rows) else [])]
+    return PatientTable(title, groups, lines, "", said, file, origin)
 
 
 def _record(row: Mapping[str, Any], origin: str) -> dict[str, Any]:
@@ -192,7 +204,7 @@ def _record(row: Mapping[str, Any], origin: str) -> dict[str, Any]:
         for quantity, value in summary.items()
     }
     keys = ("standardised_difference", "test", "p", "skewness", "mann_whitney_p", "doubt")
-    head = {"characteristic": row["name"], "kind": row["kind"]}
+    head = {"characteristic": row["name"], "kind": row["kind"], WITHHELD: row.get(WITHHELD, False)}
     return head | of_groups | {key: row[key] for key in keys} | {"origin": origin}
 
 
@@ -201,18 +213,25 @@ def _line(row: Mapping[str, Any]) -> Line:
     tests = [(say_p(row["p"]), SHORT[row["test"]])]
     if row["mann_whitney_p"] is not None:
         tests.append((say_p(row["mann_whitney_p"]), "U"))
-    known = " and ".join(str(its["n"]) for its in groups.values())
-    is_complete = not any(its["missing"] for its in groups.values())
     difference = row["standardised_difference"]
     return Line(
         label=_label(row["name"]),
-        known="" if is_complete else f"known in {known}",
+        known="" if row.get(WITHHELD) else _say_known(list(groups.values())),
         cells=_cells(row),
         difference=number(difference) if difference is not None else "—",
         tests=tests,
         doubt=row["doubt"],
         of_segments=row["name"].endswith(OF_SEGMENTS),
     )
+
+
+def _say_known(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """Return of how many of each group it is known, as far as that may be said."""
+    if any(its["n"] is None for its in summaries):
+        return "not known of all"
+    if not any(its["missing"] for its in summaries):
+        return ""
+    return "known in " + " and ".join(str(its["n"]) for its in summaries)
 
 
 def _label(name: str) -> str:
@@ -227,18 +246,24 @@ def _label(name: str) -> str:
 
 def _cells(row: Mapping[str, Any]) -> list[tuple[str, str]]:
     summaries = list(row["groups"].values())
+    if row.get(WITHHELD):
+        return [("not shown", "")] * len(summaries)
     if row["kind"] == BINARY:
-        return [
-            (f"{its['count']} ({percent(its['share'])})", "") if its["n"] else ("—", "")
-            for its in summaries
-        ]
+        return [(_say_share(its), "") for its in summaries]
     digits = _digits([its["sd"] for its in summaries if its["sd"]])
     is_skewed = row["mann_whitney_p"] is not None
     return [_say_values(its, digits, with_median=is_skewed) for its in summaries]
 
 
+def _say_share(its: Mapping[str, Any]) -> str:
+    if its["share"] is None:
+        return "—"
+    share = percent(its["share"])
+    return share if its["count"] is None else f"{its['count']} ({share})"
+
+
 def _say_values(its: Mapping[str, Any], digits: int, *, with_median: bool) -> tuple[str, str]:
-    if not its["n"]:
+    if its["mean"] is None:
         return "—", ""
     spread = number(its["sd"], digits) if its["sd"] is not None else "—"
     said = f"{number(its['mean'], digits)} ±{SPACE}{spread}"

@@ -45,7 +45,7 @@ FILES = {
     "test/simple_predictors.json": "the frozen simpler predictors and subgroup definitions",
     "test/frozen.json": "digests of everything fixed before the test set was opened",
     "test/membership.json": "what this study is within its campaign",
-    "test/attention.json": "where the model looked: patients shown, check with a random head",
+    "test/attention.json": "where the model looked: patients shown, check with random heads",
     "test/predictions.parquet": "test predictions by keyed hash",
     "trials.jsonl": "the event log of the search",
     "environment.json": "versions and hashes",

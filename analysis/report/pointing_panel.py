@@ -8,13 +8,18 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.judge.pointing import why_not_played
+from analysis.judge.answer import maps_of
+from analysis.judge.pointing import ELSEWHERE, why_not_played
 from analysis.report.findings import Findings
 from analysis.report.panels import table_of
 from cohort.table import Cohort
 from spaces.run_files import RunFiles, read_json
 
 TABLE = "pointing"
+EARLIER = (
+    "An earlier version played the pointing game without the other vessels' stenoses, which proves "
+    "nothing; evaluate again."
+)
 
 
 @dataclass(frozen=True)
@@ -38,17 +43,47 @@ def show_pointing(run: RunFiles, cohort: Cohort, found: Findings) -> PointingPan
         reason = why_not_played(found.study, cohort) or "it was not computed"
         return PointingPanel([], 0, f"The pointing game was not played: {reason}.")
     content = read_json(run.pointing, "pointing")
-    table_of(run, TABLE, pd.DataFrame(content["rows"]))
-    return PointingPanel(content["rows"], content["heads"], _say(content["rows"]))
+    rows = content["rows"]
+    if not all(ELSEWHERE in row for row in rows):
+        return PointingPanel([], 0, EARLIER)
+    table_of(run, TABLE, pd.DataFrame(rows))
+    return PointingPanel(rows, content["heads"], _say(rows))
 
 
 def _say(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return in which territories attention may be said to find the disease."""
-    claimed = [f"{row['territory']} ({row['map']})" for row in rows if row["claimed"]]
-    failed = [f"{row['territory']} ({row['map']})" for row in rows if not row["claimed"]]
     said = []
-    if claimed:
-        said.append(f"In drawn patients Grad-CAM finds a stenosis of {', '.join(claimed)}.")
+    for name in dict.fromkeys(row["map"] for row in rows):
+        found = [row["territory"] for row in rows if row["map"] == name and row["claimed"]]
+        seen = f"Grad-CAM of {_grad_cam_of(name)}"
+        if len(found) == 1:
+            [vessel] = found
+            said.append(
+                f"In drawn patients with a tight {vessel} stenosis, {seen} is strongest in the "
+                f"{vessel} territory more often than by chance."
+            )
+        elif found:
+            said.append(
+                f"In drawn patients with a tight stenosis of one vessel, {seen} is strongest in "
+                f"its territory more often than by chance; so for {_listed(found)}."
+            )
+    failed = [f"{row['territory']} ({row['map']})" for row in rows if not row["claimed"]]
     if failed:
-        said.append(f"That it does is not claimed for {', '.join(failed)}.")
+        said.append(f"That Grad-CAM finds the stenosis is not claimed for {_listed(failed)}.")
     return " ".join(said)
+
+
+def _grad_cam_of(name: str) -> str:
+    """Return a map, or those that early stacking gives one attention, as words.
+
+    >>> _grad_cam_of("reserve"), _grad_cam_of("rest+stress")
+    ('the reserve map', 'the rest and stress maps')
+    """
+    inputs = name.split("+")
+    words = maps_of(inputs)
+    return f"the {words}" if len(inputs) > 1 else f"the {words.removesuffix('s')}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from scipy.stats import norm
 
+from analysis.judge.pointing import phantoms_shown
 from cohort.table import Cohort
 from spaces.bank_files import bank_folder, in_words
 from spaces.sections import BankSection
@@ -184,8 +185,10 @@ def _later_work(problem: Problem, trials: int, cohort: Cohort) -> tuple[float, f
     images = 0
     if problem.frozen[0].bank is None:
         images = samples * (validated * folds + everybody) * problem.columns
-    # Attention: Grad-CAM of two networks, and a shown patient a class under two kinds of square.
-    looked = 2 * cohort.test_size + 2 * 2 * squares(study.network.image_size)
+    # Attention: Grad-CAM, with its random heads about two passes, and a shown patient a class under
+    # two kinds of square.
+    explained = cohort.test_size + phantoms_shown(study, cohort)
+    looked = 2 * explained + 2 * 2 * squares(study.network.image_size)
     return images + looked * problem.columns, samples * passes + looked * shares
 
 

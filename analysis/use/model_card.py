@@ -23,8 +23,10 @@ from analysis.judge.external import read_external_judgements
 from analysis.judge.judgement import Row, auc_rows
 from analysis.statistics.bootstrap import CLOPPER_PEARSON, LOGIT_DELONG, PERCENTILE
 from analysis.statistics.metrics import HALF, YOUDEN
+from cohort.segments import segment_columns
 from spaces.run_files import RunFiles, read_json
 from spaces.study import read_study
+from trainable.model import gives_probability, gives_segments
 
 CARD = "MODEL_CARD.md"
 _TEMPLATE = "model_card.md"
@@ -53,6 +55,8 @@ def describe_model(run: RunFiles, onnx_difference: float | None = None) -> str:
             model=model,
             target=plain(study.cohort.target),
             maps=maps_of(study.cohort.inputs),
+            says=_said(model),
+            untrained=_untrained(model, study.cohort.segments is not None),
             best=_read(run.best, "best"),
             metrics=metrics,
             answer=answer(metrics) if metrics else None,
@@ -63,6 +67,32 @@ def describe_model(run: RunFiles, onnx_difference: float | None = None) -> str:
             external=[answer(its) for its in read_external_judgements(run)],
         )
     )
+
+
+def _said(model: Mapping[str, Any]) -> list[str]:
+    """Return what the model says of a patient; nothing that it was not trained to say."""
+    said = []
+    if gives_probability(model):
+        said.append(f'the probability of "{plain(model["target"])}"')
+    if gives_segments(model):
+        first, *_, last = segment_columns(model["segments_prefix"])
+        said.append(f"the 17 segment values `{first}` to `{last}` in the unit of the table")
+    return said
+
+
+def _untrained(model: Mapping[str, Any], has_segments: bool) -> list[str]:
+    """Return which of the outputs that one may look for are missing, and why."""
+    missing = []
+    if not gives_probability(model):
+        missing.append(
+            "No probability: it was trained with lambda = 0, so its logits learnt nothing. What "
+            "is said below of AUC and calls is said of logits drawn at random."
+        )
+    if has_segments and not gives_segments(model):
+        missing.append(
+            "No segment values: it was trained with lambda = 1, so these outputs learnt nothing."
+        )
+    return missing
 
 
 def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str, int]]:

@@ -75,17 +75,17 @@ def read_request(maps: Sequence[Path], inputs: Sequence[str]) -> Request:
 
 
 def predict(model_folder: Path, request: Request) -> pd.DataFrame:
-    """Return one row a patient: probability, segment values, distance and warning.
+    """Return one row a patient: probability, distance, warning and segment values.
 
-    A patient's numbers depend on that patient's maps alone.
+    A patient's numbers depend on that patient's maps alone. Outputs that got no gradient have no
+    column: the probability at lambda = 0, the segment values at lambda = 1.
     """
     model = load_model(model_folder)
     prediction = model.predict(request.images)
-    table: dict[str, object] = {
-        "patient": list(request.labels),
-        "probability": prediction.probability,
-        **_familiarity(model_folder, prediction.features),
-    }
+    table: dict[str, object] = {"patient": list(request.labels)}
+    if model.gives_probability:
+        table["probability"] = prediction.probability
+    table |= _familiarity(model_folder, prediction.features)
     if prediction.segments is not None:
         names = segment_columns(model.info["segments_prefix"])
         table |= dict(zip(names, prediction.segments.T, strict=True))

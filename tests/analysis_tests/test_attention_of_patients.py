@@ -2,8 +2,15 @@
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
-from analysis.judge.attention import CLASSES, SIDE, choose_shown, segment_means
+from analysis.judge.attention import (
+    CLASSES,
+    SIDE,
+    choose_shown,
+    measure_likeness,
+    segment_means,
+)
 from cohort.drawing.polar_map import canvas
 
 
@@ -33,3 +40,26 @@ def test_a_bright_anterior_wall_stands_in_the_anterior_segments() -> None:
     coarse = np.zeros((1, 7, 7))
     coarse[0, 3, 3] = 1.0
     assert int(segment_means(coarse)[0].argmax()) + 1 == 17
+
+
+def test_likeness_is_spearmans_in_the_disc_whatever_its_sign() -> None:
+    generator = np.random.default_rng(0)
+    fields, others = generator.normal(size=(4, 2, 7, 7)), generator.normal(size=(3, 4, 2, 7, 7))
+    found = measure_likeness(fields, others)
+    away = np.arange(7) - 3
+    inside = np.hypot(away[:, None], away) <= 0.48 * 7  # the disc's radius is .48 of the edge
+    for head in range(3):
+        for patient in range(4):
+            of_head = others[head, patient][:, inside].ravel()
+            expected = spearmanr(fields[patient][:, inside].ravel(), of_head).statistic
+            assert found[head, patient] == pytest.approx(abs(expected))
+    corners = others.copy()
+    corners[..., :1, :1] = 99.0
+    assert (measure_likeness(fields, corners) == found).all()
+    assert measure_likeness(fields, -(fields[None] ** 3)) == pytest.approx(1)
+
+
+def test_an_attention_that_is_the_same_everywhere_shows_nothing_that_was_learnt() -> None:
+    """Maps of 32 pixels leave one cell, which has no ranks."""
+    random = np.random.default_rng(0).normal(size=(2, 5, 1, 1, 1))
+    assert (measure_likeness(random[0], random) == 1).all()

@@ -11,10 +11,11 @@ from report_page import Page, edit_metrics, write
 from scipy import stats
 
 from analysis.choose.select import select
-from analysis.judge.characteristics import characteristics_of, compare_classes, words_of
+from analysis.judge.characteristics import characteristics_of, compare_classes, hide, words_of
 from analysis.judge.evaluate import evaluate
 from analysis.report.cohort_panel import show_patients
 from analysis.report.findings import read_findings
+from analysis.statistics.cohort_tables import compare_groups
 from cohort.patient_key import hash_ids, read_key
 from cohort.segments import segment_columns
 from cohort.split import read_split
@@ -30,8 +31,10 @@ def add_covariates(path) -> None:
     frame["age"] = generator.normal(66, 10, n).round(1)
     frame["sex"] = generator.integers(0, 2, n)
     frame["calcium_score"] = generator.lognormal(4, 1.5, n).round()
-    frame.loc[[2, 3, 50], "calcium_score"] = np.nan
+    frame.loc[::5, "calcium_score"] = np.nan
+    frame.loc[[2, 3, 50], "sex"] = np.nan
     frame["stent"] = (np.arange(n) < 4).astype(int)
+    frame["valve"] = (np.arange(n) % 9 == 0).astype(int)
     frame["ward"] = generator.choice(["Zonneveld", "Duinzicht"], n)
     frame[segment_columns("rest_mbf")] = generator.normal(1, 0.2, (n, 17)).round(4)
     frame.to_csv(path, index=False)
@@ -75,11 +78,11 @@ def test_the_table_of_sets_is_that_of_the_patients(fresh: Run) -> None:
     parts = {"development": rows[~is_test], "test": rows[is_test]}
     mfr = "mfr, mean of 17 segments"
     assert set(found.index) == {
-        *("impaired", "age", "sex", "calcium_score", "stent"),
+        *("impaired", "age", "sex", "calcium_score", "stent", "valve"),
         *(mfr, "rest_mbf, mean of 17 segments"),
     }
     for group, its in parts.items():
-        assert found.loc["sex", f"{group}_count"] == its["sex"].sum()
+        assert found.loc["valve", f"{group}_count"] == its["valve"].sum()
         assert found.loc["age", f"{group}_mean"] == pytest.approx(its["age"].mean())
         assert found.loc["age", f"{group}_sd"] == pytest.approx(its["age"].std())
         assert found.loc["calcium_score", f"{group}_median"] == its["calcium_score"].median()
@@ -115,14 +118,14 @@ def test_the_unlabelled_are_left_out_and_counted(fresh: Run) -> None:
     cohort = dataclasses.replace(fresh.cohort, development=development)
     by_target, _ = show_patients(fresh.files, cohort, read_findings(fresh.files, cohort)).tables
     assert sum(n for _, n in by_target.groups) == len(development) - 3
-    assert by_target.notes == ["Without a label, and left out: 3."]
+    assert by_target.notes[0] == "Without a label, and left out: 3."
 
 
 def test_a_derived_target_is_said_to_differ_by_definition(fresh: Run) -> None:
     rule = "target: impaired\n  derive: {impaired: {below: 2.0}}"
     fresh.edit_study("target: impaired", rule)
     found = read_findings(fresh.files, fresh.cohort)
-    [note] = show_patients(fresh.files, fresh.cohort, found).tables[0].notes
+    note = show_patients(fresh.files, fresh.cohort, found).tables[0].notes[0]
     assert note.startswith("The target is derived from mfr, so")
 
 
@@ -186,6 +189,63 @@ def test_the_page_says_counts_tests_and_doubts_and_shows_no_words(fresh: Run) ->
     everything = "".join(path.read_text() for path in fresh.files.root.glob("report/*")) + text
     assert "Zonneveld" not in everything
     assert "secret" not in everything
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_counts_below_five_stand_nowhere_and_follow_from_nothing(fresh: Run) -> None:
+    """Four patients have a stent, three have an unknown sex; the target's counts are everywhere."""
+    page, withheld = write(fresh), 0
+    for name in ("patients_by_set", "patients_by_target"):
+        found = table(fresh, name)
+        numbers = found.loc["stent"].drop(["kind", "test", "origin", "withheld"])
+        assert numbers.isna().all()
+        assert found.loc["stent", "withheld"]
+        withheld += int(found["withheld"].sum())
+        for column in found.columns[found.columns.str.endswith(("_n", "_missing", "_count"))]:
+            others = found[column].drop("impaired", errors="ignore")
+            assert not others.between(1, 4).any(), column
+    shares = table(fresh, "patients_by_set").loc["sex"]
+    assert np.isnan(shares["development_count"])
+    assert round(shares["development_share"], 2) == shares["development_share"]
+    assert page.count("<td>not shown</td>") == 2 * withheld
+    assert "fewer than 5 patients of a group have it, lack it or are known" in page
+    assert "not known of all" in page
+    rows = read_json(fresh.files.metrics, "metrics")["patients"]["rows"]
+    [stent] = [row for row in rows if row["name"] == "stent"]
+    assert {value for its in stent["groups"].values() for value in its.values()} == {None}
+    assert stent["p"] is None
+    assert stent["standardised_difference"] is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "hidden"),
+    [
+        ((5, 40), (5, 20), False),
+        ((4, 40), (9, 20), True),
+        ((0, 40), (9, 20), True),
+        ((9, 40), (16, 20), True),  # four lack it
+        ((36, 40), (9, 20), True),
+        ((0, 0), (9, 20), False),  # known of nobody: no count of anybody
+    ],
+)
+def test_a_row_is_hidden_if_few_of_a_group_have_or_lack_it(
+    first: tuple[int, int], second: tuple[int, int], hidden: bool
+) -> None:
+    values = [1.0] * first[0] + [0.0] * (first[1] - first[0]) + [np.nan] * (40 - first[1])
+    values += [1.0] * second[0] + [0.0] * (second[1] - second[0])
+    [row] = compare_groups(pd.DataFrame({"stent": values}), np.arange(60) >= 40, ("a", "b"))
+    found = hide(dataclasses.asdict(row))
+    assert found.get("withheld", False) is hidden
+    counts = [its["count"] for its in found["groups"].values()]
+    assert counts == ([None, None] if hidden else [its.count for its in row.groups.values()])
+
+
+def test_the_mean_of_less_than_five_patients_is_hidden_too() -> None:
+    values = [50.0, 60.0, 70.0, 80.0, *[np.nan] * 36, *range(60, 80)]
+    [row] = compare_groups(pd.DataFrame({"age": values}), np.arange(60) >= 40, ("a", "b"))
+    found = hide(dataclasses.asdict(row))
+    assert found["withheld"]
+    assert {value for its in found["groups"].values() for value in its.values()} == {None}
 
 
 def test_metrics_hold_summaries_and_no_row(described: Run) -> None:

@@ -1,5 +1,6 @@
 """An exported model says what the run's model says, and its card says what that is worth."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from analysis.use.predict import find_model, predict, read_request
 from cohort.reading.images import read_images
 from polartune.commands import app
 from spaces.errors import DONE, InputError, RefusedError
-from spaces.run_files import RunFiles, read_json, sha256_of
+from spaces.run_files import RunFiles, read_json, sha256_of, write_json
 from trainable import onnx_model
 from trainable.model import load_model
 
@@ -82,6 +83,36 @@ def test_an_unjudged_model_says_so(trained, tmp_path) -> None:
     assert "has not been judged on its test set yet" in describe_model(run)
 
 
+@pytest.mark.parametrize(
+    ("lambda_", "said", "unsaid"),
+    [
+        (0.5, ['probability of "impaired any"', "`mfr_01` to `mfr_17`"], ["No "]),
+        (0.0, ["`mfr_01` to `mfr_17`", "No probability: "], ["probability of"]),
+        (1.0, ['probability of "impaired any"', "No segment values: "], ["mfr_01"]),
+    ],
+)
+def test_the_card_promises_only_what_was_trained(
+    trained, tmp_path, lambda_: float, said: list[str], unsaid: list[str]
+) -> None:
+    model = edited(trained, tmp_path, lambda_)
+    card = describe_model(model)
+    promises = card[card.index("## Model") : card.index("## Intended use")]
+    assert all(words in promises for words in said)
+    assert not any(words in promises for words in unsaid)
+
+
+def edited(trained, folder: Path, lambda_: float) -> RunFiles:
+    """Return the run's study and model, as if lambda had been another."""
+    run = RunFiles(folder / "run")
+    shutil.copytree(trained.model, run.model)
+    shutil.copy(trained.study, run.study)
+    info = read_json(run.model / "model.json", "model")
+    info["chosen"]["configuration"]["lambda"] = lambda_
+    del info["format"]
+    write_json(run.model / "model.json", "model", info)
+    return run
+
+
 def test_what_cannot_be_exported_is_told(trained, tmp_path, monkeypatch) -> None:
     with pytest.raises(InputError, match="holds no trained model"):
         export(RunFiles(tmp_path), tmp_path / "out", onnx=False)
@@ -126,3 +157,19 @@ def test_the_onnx_file_says_of_real_maps_what_the_network_says(
     with pytest.raises(RefusedError, match="must agree with the network"):
         export(trained, tmp_path / "other", onnx=True)
     assert not list((tmp_path / "other").glob("*.onnx"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lambda_", "outputs"), [(0.0, ["segments"]), (1.0, ["probability", "logits"])]
+)
+def test_the_onnx_file_has_no_output_that_was_not_trained(
+    trained, tmp_path, need, lambda_: float, outputs: list[str]
+) -> None:
+    _, _, runtime = (need(name) for name in ("onnx", "onnxscript", "onnxruntime"))
+    exported = export(edited(trained, tmp_path, lambda_), tmp_path / "out", onnx=True)
+    session = runtime.InferenceSession(
+        tmp_path / "out" / "model.onnx", providers=["CPUExecutionProvider"]
+    )
+    assert [output.name for output in session.get_outputs()] == outputs
+    assert exported.difference <= onnx_model.TOLERANCE

@@ -2,6 +2,11 @@
 
 Step one's configuration was selected on all development folds. If that told the second step
 anything of the patients it validates, a trait drawn at random would be cross-validated too well.
+
+What six traits can exclude: on folds of 20 patients their gains scatter by .042, so their mean has
+an error of .017, and a mean gain's 95 % upper bound lies 2.02 errors above it. Without any flattery
+that bound stays below .06 in 19 of 20 such experiments, (2.02 + 1.64) x .017. So a mean gain of .06
+or more is what they exclude; smaller ones they cannot. A noisier experiment has a higher bound.
 """
 
 import json
@@ -11,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from in_process import finish_in_process, open_cohort, search_in_process
+from scipy import stats
 
 from cohort.drawing.phantom import draw_phantom
 from cohort.split import write_split
@@ -19,8 +25,8 @@ from spaces.run_files import RunFiles
 from spaces.study import Study
 
 TRAITS, PATIENTS, TEST = 6, 200, 100
-# Folds of 20 patients: the mean AUC of a worthless model scatters by about .03 in a run.
-MOST_FLATTERY = 0.03
+LEAST_EXCLUDED = 0.06
+"""Of what step one's selection may add to the second step's mean cross-validated AUC."""
 pytestmark = pytest.mark.slow
 
 
@@ -94,10 +100,12 @@ def test_a_second_step_on_a_random_trait_scores_no_more_than_a_first_one(maps, t
         tests.append(measured(run))
     gained = np.array(after) - np.array(alone)
     error = gained.std(ddof=1) / math.sqrt(TRAITS)
+    highest = gained.mean() + stats.t.ppf(0.95, TRAITS - 1) * error
     print(
-        f"winner's CV alone {np.mean(alone):.3f}, after step one {np.mean(after):.3f}, gained "
-        f"{gained.mean():+.3f} +- {error:.3f}; test AUC {np.mean(tests):.3f}"
+        f"winner's CV alone {np.mean(alone):.3f}, after step one {np.mean(after):.3f}, "
+        f"gained {gained.mean():+.3f} +- {error:.3f}, at most {highest:+.3f}; "
+        f"test AUC {np.mean(tests):.3f}"
     )
-    assert gained.mean() < MOST_FLATTERY + error
+    assert highest < LEAST_EXCLUDED
     spread = np.std(tests, ddof=1) / math.sqrt(TRAITS)
     assert abs(np.mean(tests) - 0.5) < 3 * spread

@@ -15,6 +15,7 @@ from cohort.patient_key import hash_ids, read_key
 from cohort.segments import segment_columns
 from polartune.commands import app
 from spaces.errors import BAD_INPUT, DONE, InputError
+from spaces.run_files import read_json, write_json
 from trainable.familiarity import FILE
 
 
@@ -115,3 +116,36 @@ def test_a_model_without_the_measure_says_so(trained, maps, tmp_path) -> None:
     found = predict(copied, read_request(list(maps.values())[:1], ["reserve"]))
     assert found["warning"].iloc[0].startswith("not judged")
     assert np.isnan(found["distance"].iloc[0])
+
+
+@pytest.fixture
+def trained_with(trained, tmp_path):
+    """Return a function: the model, as if lambda had been another, described as ever."""
+
+    def describe(lambda_: float) -> Path:
+        copied = tmp_path / "model"
+        shutil.copytree(trained.model, copied)
+        info = read_json(copied / "model.json", "model")
+        info["chosen"]["configuration"]["lambda"] = lambda_
+        del info["format"]
+        write_json(copied / "model.json", "model", info)
+        return copied
+
+    return describe
+
+
+@pytest.mark.parametrize(("lambda_", "missing"), [(0.0, "probability"), (1.0, "mfr_")])
+def test_what_got_no_gradient_has_no_column(trained, trained_with, maps, lambda_, missing) -> None:
+    request = read_request(list(maps.values())[:2], ["reserve"])
+    everything = predict(trained.model, request)
+    expected = everything[[name for name in everything if not name.startswith(missing)]]
+    assert expected.shape[1] < everything.shape[1]
+    pd.testing.assert_frame_equal(predict(trained_with(lambda_), request), expected)
+
+
+def test_the_command_says_that_there_is_no_probability(trained_with, maps, tmp_path) -> None:
+    files = [str(file) for file in maps.values()][:2]
+    words = ["predict", str(trained_with(0.0)), *files, "-o", str(tmp_path / "out.csv")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == DONE, result.output
+    assert "no probability: with lambda = 0" in result.output

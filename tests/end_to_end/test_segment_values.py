@@ -1,12 +1,15 @@
 """The segment values that are judged are those that the search validated."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from in_process import run_here, search_in_process
 
 from analysis.choose.fold_segments import DIGEST, read_out_of_fold_segments
 from analysis.choose.retrain import retrain
 from analysis.choose.select import select
+from analysis.use.model_card import describe_model
+from analysis.use.predict import predict, read_request
 from cohort.split import read_split
 from cohort.table import read_cohort
 from spaces.run_files import read_json
@@ -24,6 +27,7 @@ def test_out_of_fold_values_have_the_error_that_the_trial_logged(make_run, lambd
     digest = retrain(run, run_here, "cpu")[DIGEST]
     if lambda_ == 1:
         assert digest is None
+        assert_no_segments_are_promised(run)
         return
     predicted = read_out_of_fold_segments(run.out_of_fold_segments, digest)
     best = read_json(run.best, "best")
@@ -33,3 +37,17 @@ def test_out_of_fold_values_have_the_error_that_the_trial_logged(make_run, lambd
         deviation = measured[~of_fold].std(axis=0)
         errors = (predicted[of_fold] - measured[of_fold]) / deviation
         assert np.mean(errors**2) == pytest.approx(expected, rel=1e-4)
+
+
+def assert_no_segments_are_promised(run):
+    """The segment outputs got no gradient: no file describes them, nobody is given them."""
+    model = read_json(run.model / "model.json", "model")
+    keys = ("segment_mean", "segment_sd", "segments_prefix")
+    assert [model[key] for key in keys] == [None] * 3
+    table = run.root / read_study(run.study).cohort.path
+    files = [table.parent / name for name in pd.read_csv(table)["reserve"][:2]]
+    said = predict(run.model, read_request(files, ["reserve"]))
+    assert list(said) == ["patient", "probability", "distance", "warning"]
+    card = describe_model(run)
+    assert "No segment values: it was trained with lambda = 1" in card
+    assert "mfr_01" not in card

@@ -9,9 +9,9 @@ from captum.attr import LayerGradCam
 from torch import nn
 
 from spaces.sections import NetworkSection
-from trainable.attention import grad_cam, occlude, with_random_head
+from trainable.attention import GradCam, draw_heads, grad_cam, occlude
 from trainable.model import Model
-from trainable.network import PolarNetwork, build_network, prepare
+from trainable.network import PolarNetwork, build_network, prepare, with_weights
 
 SIZE = 32
 
@@ -50,6 +50,12 @@ def real_model(maps: int = 1, stack: str = "late") -> Model:
         section, maps=maps, stack=stack, folder=None, generator=torch.Generator().manual_seed(0)
     )
     return model_of(network, stack=stack)
+
+
+def noise(maps: int, seed: int) -> list[np.ndarray]:
+    """Return images of which the encoder leaves 3 x 3 cells, not one."""
+    generator, size = np.random.default_rng(seed), 3 * SIZE
+    return [generator.integers(0, 256, (3, 3, size, size), dtype=np.uint8) for _ in range(maps)]
 
 
 @pytest.fixture
@@ -91,9 +97,7 @@ def test_occlusion_is_the_fall_of_the_answer(bright) -> None:
 @pytest.mark.parametrize(("maps", "stack"), [(1, "late"), (2, "late"), (2, "early")])
 def test_grad_cam_is_captums(maps: int, stack: str) -> None:
     """Captum takes the gradient of the whole network's answer, by a backward pass."""
-    model = real_model(maps, stack)
-    generator = np.random.default_rng(0)
-    images = [generator.integers(0, 256, (3, 3, SIZE, SIZE), dtype=np.uint8) for _ in range(maps)]
+    model, images = real_model(maps, stack), noise(maps, seed=0)
     found = grad_cam(model, images)
     pixels = [prepare(torch.from_numpy(one), "resnet18") for one in images]
     columns = [torch.cat(pixels, dim=1)] if stack == "early" else pixels
@@ -101,6 +105,7 @@ def test_grad_cam_is_captums(maps: int, stack: str) -> None:
         explain = LayerGradCam(only(model, columns, at), model.network.encoder.avgpool)
         expected = explain.attribute(column.requires_grad_(), attribute_to_layer_input=True)
         assert found[:, at] == pytest.approx(expected.detach().numpy()[:, 0], abs=1e-6)
+        assert found.shape[-2:] == (3, 3)
 
 
 def only(model: Model, columns: list[torch.Tensor], at: int) -> Callable[..., torch.Tensor]:
@@ -126,10 +131,31 @@ def test_each_map_has_its_own_attention(bright) -> None:
     assert grad_cam(real_model(maps=2, stack="early"), [bright, bright]).shape[1] == 1
 
 
-def test_the_random_head_changes_the_last_layers_and_nothing_else() -> None:
+@pytest.mark.parametrize(("maps", "stack"), [(1, "late"), (2, "late"), (2, "early")])
+def test_a_heads_attention_is_that_of_a_network_with_its_weights(maps: int, stack: str) -> None:
+    """The trunk's outputs are shared; a network built with the weights computes everything."""
+    model, images = real_model(maps, stack), noise(maps, seed=1)
+    heads = draw_heads(model, 2, torch.Generator().manual_seed(1))
+    own, *others = GradCam(model, heads)(images)
+    assert (own == grad_cam(model, images)).all()
+    for head, found in zip(heads, others, strict=True):
+        weights = {
+            "encoder.layer4.1.conv2.weight": head.convolution,
+            "classifier.weight": head.classifier,
+        }
+        built = model_of(with_weights(model.network, weights), stack=stack)
+        assert found == pytest.approx(grad_cam(built, images), abs=1e-6)
+        assert not np.allclose(found, own, atol=1e-3)
+    assert not np.allclose(others[0], others[1], atol=1e-3)
+
+
+def test_drawing_heads_changes_neither_the_model_nor_the_global_generator() -> None:
     model = real_model()
     before = {name: value.clone() for name, value in model.network.state_dict().items()}
-    random = with_random_head(model, torch.Generator().manual_seed(1))
-    changed = {n for n, v in random.network.state_dict().items() if not torch.equal(v, before[n])}
-    assert changed == {"encoder.layer4.1.conv2.weight", "classifier.weight", "classifier.bias"}
+    state = torch.get_rng_state()
+    [head] = draw_heads(model, 1, torch.Generator().manual_seed(1))
+    assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(v, before[n]) for n, v in model.network.state_dict().items())
+    trained = before["encoder.layer4.1.conv2.weight"]
+    assert float(head.convolution.std()) == pytest.approx(float(trained.std()), rel=0.01)
+    assert float(head.classifier.abs().max()) <= head.classifier.shape[1] ** -0.5
