@@ -87,7 +87,9 @@ def _draw_trial(
     positive: np.ndarray, folds: np.ndarray, of_patient: np.ndarray, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a trial's out-of-fold scores, (EPOCHS, n), and its true mean fold AUCs, (EPOCHS,)."""
-    final = np.sqrt(2) * stats.norm.ppf(np.clip(generator.normal(*TRUE_AUC.values()), 0.5, 0.95))
+    final = np.sqrt(2) * stats.norm.ppf(
+        np.clip(generator.normal(TRUE_AUC["mean"], TRUE_AUC["sd"]), 0.5, 0.95)
+    )
     learnt = 1 - np.exp(-np.arange(1, EPOCHS + 1) / generator.uniform(1, 5))
     apart = final * learnt[:, None] + 0.1 * generator.normal(size=(1, FOLDS))
     noise = of_patient + np.sqrt(OF_TRIAL) * generator.normal(size=len(positive))
