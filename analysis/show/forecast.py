@@ -185,8 +185,8 @@ def _later_work(problem: Problem, trials: int, cohort: Cohort) -> tuple[float, f
     images = 0
     if problem.frozen[0].bank is None:
         images = samples * (validated * folds + everybody) * problem.columns
-    # Attention: Grad-CAM, with its random heads about two passes, and a shown patient a class under
-    # two kinds of square.
+    # Attention: Grad-CAM, with its random heads at most two passes, and of each class a shown
+    # patient under two kinds of square.
     explained = cohort.test_size + phantoms_shown(study, cohort)
     looked = 2 * explained + 2 * 2 * squares(study.network.image_size)
     return images + looked * problem.columns, samples * passes + looked * shares
