@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.faults.driver import StuckError
-from benchmarks.faults.scene import AGAIN, COHORT, Scene
+from benchmarks.faults.scene import COHORT, Scene
 from spaces import errors
 
 EPOCHS_BEFORE = 4
@@ -56,7 +56,7 @@ def out_of_memory(scene: Scene) -> None:
 
 def storage_gone(scene: Scene) -> None:
     """The run directory is not there for five seconds, as when a server restarts."""
-    _gone(scene, scene.run.root, errors.BAD_INPUT, AGAIN)
+    _gone(scene, scene.run.root, errors.BAD_INPUT, "the same command goes on")
 
 
 def bank_gone(scene: Scene) -> None:
