@@ -94,6 +94,11 @@ def show_goals(goals: Sequence[dict[str, Any]], terminal: Console, *, quick: boo
         terminal.print(f"{one['goal']}: {verdict}")
 
 
+def missed(goals: Sequence[dict[str, Any]]) -> bool:
+    """Return whether a goal was not reached; the exit code says so."""
+    return not all(one["reached"] for one in goals)
+
+
 def write_results(
     name: str,
     content: dict[str, Any],

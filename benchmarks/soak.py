@@ -20,6 +20,7 @@ from benchmarks.measuring import (
     console,
     goal,
     machine,
+    missed,
     show_goals,
     table,
     write_results,
@@ -109,7 +110,7 @@ def main(
     quick: Quick = False,
     out: Out = None,
 ) -> None:
-    """Run many short trials, kill their processes at random, and count what is lost."""
+    """Run many short trials under random kills and count; exit code 1 if a goal was missed."""
     terminal, described = console(), machine()
     if quick:
         trials, slots, every = 10, 2, 5.0
@@ -133,14 +134,19 @@ def main(
         rows.add_row(label, str(value))
     terminal.print(rows)
     more = memory["at_the_end"] - memory["after_warm_up"]
+    hit = found["killed"] > 0 and found["started_again"] > 0
     goals = [
+        goal("processes were killed, and their trials started again", reached=hit),
         goal("every trial asked ended exactly once", reached=found["ended_once"]),
+        goal("no trial failed", reached=found["failed"] == 0),
         goal(f"driver grows by at most {MEMORY_MB} MB after warm-up", reached=more <= MEMORY_MB),
     ]
     show_goals(goals, terminal, quick=quick)
     content = {"settings": {"slots": slots, "every": every}, **found, "goals": goals}
     path = write_results("soak", content, described, quick=quick, out=out)
     terminal.print(f"Wrote {path}", soft_wrap=True)
+    if not quick and missed(goals):
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

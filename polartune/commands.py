@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -136,7 +136,7 @@ def run_command(
     result = run(study, out=out, address=address, console=console)
     show_result(result, console)
     if result.failed_trials:
-        raise typer.Exit(errors.SOME_TRIALS_FAILED)
+        _end_with_failures(result.root)
 
 
 app.command("campaign", rich_help_panel=RUN)(many_commands.campaign_command)
@@ -152,7 +152,20 @@ def search_command(folder: RunFolder, address: Address = None) -> None:
     if not outcome.complete:
         raise typer.Exit(errors.NO_COMPLETE_TRIAL)
     if outcome.failed:
-        raise typer.Exit(errors.SOME_TRIALS_FAILED)
+        _end_with_failures(folder)
+
+
+def _end_with_failures(folder: Path) -> NoReturn:
+    """Say in one line how many trials of a run failed, and why the first did; exit with 3."""
+    from spaces.run_files import RunFiles
+    from spaces.trial_log import read_trials
+
+    trials = read_trials(RunFiles(folder).trials)
+    failed = [trial for trial in trials if trial.state == "failed"]
+    sys.stderr.write(
+        f"polartune: {len(failed)} of {len(trials)} trials failed: {failed[0].reason}\n"
+    )
+    raise typer.Exit(errors.SOME_TRIALS_FAILED)
 
 
 @app.command("select", rich_help_panel=STEPS)

@@ -26,7 +26,17 @@ from benchmarks.faults.matrix import FAULTS, QUICK, Begins, Fault
 from benchmarks.faults.oracles import judge, work_lost
 from benchmarks.faults.scene import Scene
 from benchmarks.faults.stage import half_done, undisturbed
-from benchmarks.measuring import Out, Quick, console, machine, table, write_results
+from benchmarks.measuring import (
+    Out,
+    Quick,
+    console,
+    goal,
+    machine,
+    missed,
+    show_goals,
+    table,
+    write_results,
+)
 
 Only = Annotated[
     list[str] | None, typer.Argument(help="Faults by name, or part of one. Default: all.")
@@ -35,6 +45,7 @@ Keep = Annotated[
     Path | None,
     typer.Option(help="An absent or earlier folder for all scenes, kept; a short path."),
 ]
+MOST_MINUTES = 20
 
 
 @dataclass(frozen=True)
@@ -115,7 +126,7 @@ def rows(faults: Sequence[Fault], folder: Path, terminal: Console, *, short: boo
 
 
 def main(only: Only = None, quick: Quick = False, keep: Keep = None, out: Out = None) -> None:
-    """Play the faults and show a row for each; exit code 1 if anything did not hold."""
+    """Play the faults and show a row for each; exit code 1 if not all held, in time."""
     described, terminal = machine(), console()
     chosen = [
         fault
@@ -133,11 +144,14 @@ def main(only: Only = None, quick: Quick = False, keep: Keep = None, out: Out = 
             for broken in row.broken:
                 terminal.print(f"  {broken}", markup=False)
     _show(played, terminal)
-    content = {"rows": [row.as_dict() for row in played], "seconds": time.monotonic() - began}
+    seconds = time.monotonic() - began
     partly = quick or len(chosen) < len(FAULTS)
+    goals = [goal(f"at most {MOST_MINUTES} minutes", reached=seconds <= 60 * MOST_MINUTES)]
+    show_goals(goals, terminal, quick=partly)
+    content = {"rows": [row.as_dict() for row in played], "seconds": seconds, "goals": goals}
     path = write_results("faults", content, described, quick=partly, out=out)
     terminal.print(f"Wrote {path}", soft_wrap=True)
-    if any(row.broken for row in played):
+    if any(row.broken for row in played) or (not partly and missed(goals)):
         raise typer.Exit(1)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from benchmarks.faults.driver import Driver
 from benchmarks.faults.problems import IMPOSSIBLE, MEMORY, Injected
-from benchmarks.faults.scene import Scene
+from benchmarks.faults.scene import STUDY, Scene
 from spaces import errors
+from spaces.study import read_study
 
 STALLED_AFTER = 3.0
 
@@ -41,9 +42,10 @@ def hangs(scene: Scene) -> None:
 
 
 def _one_fails(scene: Scene, reason: str, fault: Injected) -> None:
+    trials = read_study(scene.folder / STUDY).search.trials
     scene.inject(fault)
     driver = _started(scene)
-    scene.finish(driver, errors.SOME_TRIALS_FAILED)
+    scene.finish(driver, errors.SOME_TRIALS_FAILED, f"1 of {trials} trials failed: {reason}")
     reasons = [event["reason"] for event in scene.events("ended") if event["state"] == "failed"]
     scene.expect(len(reasons) == 1 and reasons[0].startswith(reason), f"failed: {reasons}")
 

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from spaces import errors
 
-SILENT = frozenset({errors.DONE, errors.SOME_TRIALS_FAILED})
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where Linux keeps it
 EVERY_SECONDS = 0.02
 
@@ -30,13 +30,19 @@ class Driver:
     """
 
     def __init__(
-        self, words: Sequence[str], *, folder: Path, environment: Mapping[str, str], number: int
+        self,
+        words: Sequence[str],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        number: int,
+        before: Sequence[str] = (),
     ) -> None:
         self.said = folder / f"stderr{number}"
         self.shown = folder / f"stdout{number}"
         with self.shown.open("w") as out, self.said.open("w") as err:
             self.process = subprocess.Popen(  # noqa: S603  our own interpreter
-                [sys.executable, "-m", *words],
+                [*before, sys.executable, "-m", *words],
                 cwd=folder,
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
@@ -85,7 +91,7 @@ class Driver:
         lines = [line for line in lines if not apart or apart not in line]
         if self.process.returncode != code:
             found.append(f"exit code {self.process.returncode}, not {code}")
-        if code in SILENT and not says:
+        if code == errors.DONE and not says:
             if lines:
                 found.append(f"said on stderr: {lines[0][:100]}")
         elif code >= 0 and len(lines) != 1:
@@ -133,6 +139,35 @@ def end_all(processes: Sequence[int]) -> None:
             continue
 
 
-def shared_memory() -> set[str]:
-    """Return the names of shared memory on this machine."""
-    return {path.name for path in SHARED_MEMORY.iterdir()} if SHARED_MEMORY.is_dir() else set()
+def shared_memory(processes: Iterable[int]) -> set[tuple[str, int]]:
+    """Return device and inode of the shared memory that processes have mapped.
+
+    Ray deletes its file at once, so that the name says nothing; the memory stays while mapped.
+    """
+    found = set()
+    for process in processes:
+        try:
+            lines = Path(f"/proc/{process}/maps").read_text().splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            if str(SHARED_MEMORY) in line or "plasma" in line:
+                _, _, _, device, inode, _ = line.split(maxsplit=5)
+                found.add((device, int(inode)))
+    return found
+
+
+def everybody() -> list[int]:
+    """Return every process of this machine that can be seen."""
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def named_memory() -> set[tuple[str, int]]:
+    """Return device and inode of the shared memory that has a name."""
+    found = set()
+    for path in SHARED_MEMORY.iterdir() if SHARED_MEMORY.is_dir() else ():
+        with suppress(OSError):
+            status = path.stat()
+            device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+            found.add((device, status.st_ino))
+    return found

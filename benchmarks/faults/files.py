@@ -127,6 +127,21 @@ def checkpoint_flipped(scene: Scene) -> None:
     _expect_repeated(scene, 2)
 
 
+def seals_damaged(scene: Scene) -> None:
+    """The newest seal is cut off, in the one before it a bit of a name is flipped: none serves."""
+    newest = _newest_checkpoint(scene)
+    *_, before, _ = sorted(newest.parent.glob("[0-9]*.safetensors"))
+    seal = before.with_suffix(".json")
+    content = seal.read_bytes()
+    assert b'"sha256"' in content
+    logged = Counter(event["number"] for event in scene.events("epoch"))
+    scene.strike()
+    truncate(newest.with_suffix(".json"))
+    seal.write_bytes(content.replace(b'"sha256"', b'"sha257"'))
+    scene.go_on()
+    _expect_repeated(scene, max(logged.values()))
+
+
 def checkpoint_half_written(scene: Scene) -> None:
     """The process died while it wrote: half a file, no seal, and a name for what is unfinished."""
     newest = _newest_checkpoint(scene)
@@ -195,15 +210,6 @@ def _damage_and_go_on(scene: Scene, path: Path, damage: Damage) -> None:
     scene.strike()
     damage(path)
     scene.go_on()
-
-
-def export_locked(scene: Scene) -> None:
-    """A lock that a dead process left beside the Optuna export."""
-    scene.strike()
-    lock = scene.run.optuna_journal.with_name(f"{scene.run.optuna_journal.name}.lock")
-    lock.symlink_to(scene.run.optuna_journal)
-    scene.go_on()
-    lock.unlink()
 
 
 def export_deleted(scene: Scene) -> None:

@@ -42,7 +42,8 @@ def train(config: dict[str, Any]) -> None:
     """One trial, with a checkpoint after every epoch."""
     folder, rate = Path(config["folder"]), config["learning_rate"]
     fault = load_fault(folder, rate)
-    generator = np.random.default_rng(0)
+    changed = os.environ.get(CHANGED)
+    generator = np.random.default_rng(1 if changed == "cohort" else 0)
     inputs = generator.normal(size=(ROWS, COLUMNS))
     target = (inputs[:, 0] + generator.normal(size=ROWS) > 0).astype(float)
     weights, epoch = np.zeros(COLUMNS), 0
@@ -58,14 +59,16 @@ def train(config: dict[str, Any]) -> None:
             time.sleep(PAUSE_SECONDS)
             if fault == "raise":
                 raise ValueError("this configuration is impossible")
+            if fault == "memory":
+                raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
             if fault == "hang" and epoch == 2:
                 time.sleep(3600)
-            scale = 2.0 if os.environ.get(CHANGED) else 1.0
+            scale = 2.0 if changed == "code" else 1.0
             error = 1 / (1 + np.exp(-inputs @ weights)) - target
             weights = weights - scale * rate * inputs.T @ error / ROWS
             logits = inputs @ weights
             loss = float(np.mean(np.logaddexp(0, logits) - target * logits))
-            loss = math.nan if fault == "diverge" else loss
+            loss = {"diverge": math.nan, "infinite": math.inf}.get(fault, loss)
             line = {"rate": rate, "epoch": epoch, "pid": os.getpid()}
             with (folder / NOTES).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line | {"seconds": time.monotonic() - began}) + "\n")
@@ -85,8 +88,12 @@ def main() -> None:
     """Search, or restore and go on; write how each trial ended and what Optuna knows."""
     folder = Path(sys.argv[1]).resolve()
     storage = folder / "ray"
-    ray.init(num_cpus=SLOTS, include_dashboard=False, log_to_driver=False)
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(log_to_driver=False)
+    else:
+        ray.init(num_cpus=SLOTS, include_dashboard=False, log_to_driver=False)
     searcher = OptunaSearch(metric="loss", mode="min", seed=0)
+    highest = 2.0 if os.environ.get(CHANGED) == "study" else 1.0
     if tune.Tuner.can_restore(str(storage / NAME)):
         tuner = tune.Tuner.restore(str(storage / NAME), trainable=train, resume_errored=True)
     else:
@@ -94,7 +101,7 @@ def main() -> None:
             train,
             param_space={
                 "folder": str(folder),
-                "learning_rate": tune.loguniform(1e-2, 1.0),
+                "learning_rate": tune.loguniform(1e-2, highest),
             },
             tune_config=tune.TuneConfig(
                 metric="loss",

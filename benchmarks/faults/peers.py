@@ -6,230 +6,72 @@ compared with an undisturbed run of the same script.
 
 from __future__ import annotations
 
-import json
-import os
-import resource
 import shutil
-import signal
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from benchmarks.faults import peer_script
-from benchmarks.faults.driver import Driver, StuckError, end_all, named, processes_of
-from benchmarks.faults.files import truncate
-from benchmarks.faults.processes import HEAD
-from benchmarks.faults.scene import HOME, read_lines
+from benchmarks.faults.driver import StuckError, end_all, processes_of
+from benchmarks.faults.peer import NotPlayedError, Peer
+from benchmarks.faults.peer_faults import FAULTS, PeerFault
 from benchmarks.measuring import Out, Quick, console, machine, table, wait_for, write_results
 
-SCRIPT = "benchmarks.faults.peer_script"
-CUT_SECONDS = 60.0
-EPOCHS_BEFORE = 4
-GONE_SECONDS = 5.0
 LEAVING_SECONDS = 10.0
+UNDISTURBED_SECONDS = 300.0
+Only = Annotated[
+    list[str] | None, typer.Argument(help="Faults by name, or part of one. Default: all.")
+]
+QUICK = frozenset({"checkpoints truncated"})
 
 
-@dataclass
-class Peer:
-    """A folder in which the script runs.
+@dataclass(frozen=True)
+class Row:
+    """What one fault did.
 
     Attributes:
-        codes: exit code of each command that ended by itself.
-        until: when it is cut off, on ``time.monotonic``.
+        fault: its name.
+        observed: what a user would complain about; empty if all is as undisturbed.
+        exit_codes: of the commands that ended, in their order.
+        lost: seconds of epochs that were computed again.
+        played: whether the fault could be done to it at all.
     """
 
-    folder: Path
-    codes: list[int] = field(default_factory=list)
-    until: float = 0.0
-    more: dict[str, str] = field(default_factory=dict)
-    _count: int = 0
+    fault: str
+    observed: tuple[str, ...]
+    exit_codes: tuple[int, ...]
+    lost: float
+    played: bool = True
 
     @property
-    def storage(self) -> Path:
-        """Where Tune keeps the experiment."""
-        return self.folder / "ray" / peer_script.NAME
+    def sentence(self) -> str:
+        """What is shown."""
+        return "; ".join(self.observed) or "as undisturbed"
 
-    def start(self) -> Driver:
-        """Start the script, or start it again."""
-        scratch = self.folder / "t"
-        scratch.mkdir(parents=True, exist_ok=True)
-        environment = os.environ | {
-            "PYTHONPATH": str(HOME),
-            "TMPDIR": str(scratch),
-            "RAY_TMPDIR": str(scratch),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "OMP_NUM_THREADS": "1",
-            **self.more,
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for the result file."""
+        return {
+            "fault": self.fault,
+            "observed": list(self.observed),
+            "exit_codes": list(self.exit_codes),
+            "work_lost_s": self.lost,
+            "played": self.played,
         }
-        self._count += 1
-        self.until = self.until or time.monotonic() + CUT_SECONDS
-        return Driver(
-            [SCRIPT, str(self.folder)],
-            folder=self.folder,
-            environment=environment,
-            number=self._count,
-        )
-
-    def begin(self) -> Driver:
-        """Start it and wait until some epochs are computed."""
-        driver = self.start()
-        goal = len(self.notes()) + EPOCHS_BEFORE
-        if not wait_for(lambda: len(self.notes()) >= goal or driver.is_over, seconds=CUT_SECONDS):
-            raise StuckError("it did not begin")
-        self.until = time.monotonic() + CUT_SECONDS
-        return driver
-
-    def finish(self, driver: Driver) -> None:
-        """Wait for the end of a command, at most to the cut."""
-        self.codes.append(driver.wait(max(1.0, self.until - time.monotonic())))
-
-    def go_on(self) -> None:
-        """Start the same script again, which restores, and wait for its end."""
-        self.finish(self.start())
-
-    def inject(self, kind: str, rate: float | None) -> None:
-        """Let the trial with one learning rate go wrong, or all."""
-        text = json.dumps({"kind": kind, "rate": rate})
-        (self.folder / peer_script.INJECTED).write_text(text, encoding="utf-8")
-
-    def notes(self) -> list[dict[str, Any]]:
-        """Return what was computed."""
-        return read_lines(self.folder / peer_script.NOTES)
-
-    def result(self) -> dict[str, Any] | None:
-        """Return what the script wrote at its end; None if it never came there."""
-        path = self.folder / peer_script.RESULT
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
-def trial_killed(peer: Peer, _rates: Sequence[float]) -> None:
-    """As in ``processes``."""
-    driver = peer.begin()
-    os.kill(peer.notes()[-1]["pid"], signal.SIGKILL)
-    peer.finish(driver)
-    peer.go_on()
-
-
-def trial_stopped(peer: Peer, _rates: Sequence[float]) -> None:
-    """As in ``processes``."""
-    driver = peer.begin()
-    os.kill(peer.notes()[-1]["pid"], signal.SIGSTOP)
-    peer.finish(driver)
-
-
-def _sent(
-    number: signal.Signals, *, group: bool = False
-) -> Callable[[Peer, Sequence[float]], None]:
-    def play(peer: Peer, _rates: Sequence[float]) -> None:
-        driver = peer.begin()
-        driver.send(number, group=group)
-        peer.finish(driver)
-        peer.go_on()
-
-    return play
-
-
-def head_killed(peer: Peer, _rates: Sequence[float]) -> None:
-    """As in ``processes``."""
-    driver = peer.begin()
-    for pid in named(processes_of(f"TMPDIR={peer.folder / 't'}"), HEAD):
-        os.kill(pid, signal.SIGKILL)
-    peer.finish(driver)
-    peer.go_on()
-
-
-def two_drivers(peer: Peer, _rates: Sequence[float]) -> None:
-    """As in ``processes``."""
-    driver = peer.begin()
-    peer.finish(peer.start())
-    peer.finish(driver)
-
-
-def _damaged(pattern: str) -> Callable[[Peer, Sequence[float]], None]:
-    def play(peer: Peer, _rates: Sequence[float]) -> None:
-        driver = peer.begin()
-        driver.send(signal.SIGKILL)
-        driver.wait(5.0)
-        for path in peer.storage.glob(pattern):
-            truncate(path)
-        peer.go_on()
-
-    return play
-
-
-def _goes_wrong(kind: str, *, everywhere: bool = False) -> Callable[[Peer, Sequence[float]], None]:
-    def play(peer: Peer, rates: Sequence[float]) -> None:
-        peer.inject(kind, None if everywhere else rates[0])
-        peer.finish(peer.start())
-
-    return play
-
-
-def disk_full(peer: Peer, _rates: Sequence[float]) -> None:
-    """As in ``limits``."""
-    driver = peer.begin()
-    for pid in {note["pid"] for note in peer.notes()}:
-        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, hard))
-    peer.finish(driver)
-    peer.go_on()
-
-
-def storage_gone(peer: Peer, _rates: Sequence[float]) -> None:
-    """As in ``limits``."""
-    driver = peer.begin()
-    away = peer.storage.with_name("away")
-    peer.storage.rename(away)
-    time.sleep(GONE_SECONDS)
-    if peer.storage.exists():
-        peer.storage.rename(peer.storage.with_name("ghost"))
-    away.rename(peer.storage)
-    peer.finish(driver)
-    peer.go_on()
-
-
-def code_changed(peer: Peer, _rates: Sequence[float]) -> None:
-    """The training function takes twice as long steps from now on."""
-    driver = peer.begin()
-    driver.send(signal.SIGKILL)
-    driver.wait(5.0)
-    peer.more[peer_script.CHANGED] = "1"
-    peer.go_on()
-
-
-FAULTS: tuple[tuple[str, Callable[[Peer, Sequence[float]], None]], ...] = (
-    ("trial's process killed", trial_killed),
-    ("trial's process stopped", trial_stopped),
-    ("trials slow to clean up", _goes_wrong("slow", everywhere=True)),
-    ("Ctrl-C", _sent(signal.SIGINT, group=True)),
-    ("SIGTERM", _sent(signal.SIGTERM)),
-    ("driver killed", _sent(signal.SIGKILL)),
-    ("head of Ray killed", head_killed),
-    ("two drivers", two_drivers),
-    ("experiment state truncated", _damaged("experiment_state-*.json")),
-    ("checkpoints truncated", _damaged("*/checkpoint_*/state.npz")),
-    ("NaN in the first trial", _goes_wrong("diverge")),
-    ("configuration raises", _goes_wrong("raise")),
-    ("configuration hangs", _goes_wrong("hang")),
-    ("disk full for a trial", disk_full),
-    ("storage gone for 5 s", storage_gone),
-    ("code changed", code_changed),
-)
-QUICK = frozenset({"NaN in the first trial"})
-
-
-def observed(peer: Peer, reference: dict[str, Any], cut: str) -> list[str]:
+def observed(
+    peer: Peer, reference: dict[str, Any], cut: str = "", *, changed: bool = False
+) -> list[str]:
     """Return what a user would complain about; empty if all is as undisturbed."""
     found = [f"cut off: {cut}"] if cut else []
-    left = not wait_for(lambda: not processes_of(_mark(peer)), seconds=LEAVING_SECONDS)
+    left = not wait_for(lambda: not processes_of(peer.mark), seconds=LEAVING_SECONDS)
     if left and not cut:
-        found.append(f"{len(processes_of(_mark(peer)))} processes left")
+        found.append(f"{len(processes_of(peer.mark))} processes left")
     result = peer.result()
     if result is None:
         return [*found, "no result"]
@@ -248,6 +90,8 @@ def observed(peer: Peer, reference: dict[str, Any], cut: str) -> list[str]:
     others = [one for one in whole if (one["rate"], one["loss"]) not in before]
     if others:
         found.append(f"{len(others)} scores differ from the undisturbed run, without a word")
+    elif changed and peer.codes[-1:] == [0]:
+        found.append("went on, without a word, as if nothing had changed")
     open_ = Counter(result["optuna"] or []).get("RUNNING", 0)
     if open_:
         found.append(f"{open_} trials stay RUNNING in Optuna")
@@ -265,51 +109,78 @@ def work_lost(peer: Peer) -> float:
     return lost
 
 
-def _mark(peer: Peer) -> str:
-    return f"TMPDIR={peer.folder / 't'}"
+def undisturbed(folder: Path) -> dict[str, Any]:
+    """Return what the script finds when nobody disturbs it.
+
+    Raises:
+        NotPlayedError: not even that ended well.
+    """
+    peer = Peer(folder)
+    folder.mkdir()
+    try:
+        peer.finish(peer.start(), within=UNDISTURBED_SECONDS)
+    except StuckError as error:
+        raise NotPlayedError(f"the undisturbed script: {error}") from None
+    finally:
+        end_all(processes_of(peer.mark))
+    reference = peer.result()
+    if reference is None:
+        raise NotPlayedError(f"the undisturbed script ended with {peer.codes} and no result")
+    return reference
 
 
-def main(quick: Quick = False, out: Out = None) -> None:
-    """Play the faults on the peer and record what happened."""
-    described, terminal = machine(), console()
-    rows = []
+def play(fault: PeerFault, folder: Path, reference: dict[str, Any]) -> Row:
+    """Let a fault happen to the script in a new folder, and record what is seen."""
+    peer, cut, played = Peer(folder), "", True
+    folder.mkdir()
+    try:
+        fault.happens(peer, [one["rate"] for one in reference["trials"]])
+    except NotPlayedError as error:
+        cut, played = str(error), False
+    except StuckError as error:
+        cut = str(error)
+    try:
+        found = observed(peer, reference, cut, changed=fault.changes)
+    finally:
+        end_all(processes_of(peer.mark))
+    if not played:
+        found = [f"not played: {cut}"]
+    return Row(fault.name, tuple(found), tuple(peer.codes), work_lost(peer), played)
+
+
+def rows(faults: Sequence[PeerFault]) -> Iterator[Row]:
+    """Play faults one after the other."""
     with tempfile.TemporaryDirectory(prefix="pp", ignore_cleanup_errors=True) as folder:
-        sound = Peer(Path(folder) / "r")
-        sound.folder.mkdir()
-        sound.finish(sound.start())
-        reference = sound.result()
-        assert reference is not None, "the undisturbed script failed"
-        rates = [one["rate"] for one in reference["trials"]]
-        for at, (name, play) in enumerate(FAULTS):
-            if quick and name not in QUICK:
-                continue
-            peer = Peer(Path(folder) / f"{at:02}")
-            peer.folder.mkdir()
-            cut = ""
-            try:
-                play(peer, rates)
-            except StuckError as error:
-                cut = str(error)
-            found = observed(peer, reference, cut)
-            end_all(processes_of(_mark(peer)))
-            rows.append(
-                {
-                    "fault": name,
-                    "observed": found,
-                    "exit_codes": peer.codes,
-                    "work_lost_s": work_lost(peer),
-                }
-            )
-            terminal.print(f"{name}: {'; '.join(found) or 'as undisturbed'}", markup=False)
-            shutil.rmtree(peer.folder, ignore_errors=True)
+        reference = undisturbed(Path(folder) / "r")
+        for at, fault in enumerate(faults):
+            yield play(fault, place := Path(folder) / f"{at:02}", reference)
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def main(only: Only = None, quick: Quick = False, out: Out = None) -> None:
+    """Play the faults on the peer and record what happened; exit code 1 if one was not played."""
+    described, terminal = machine(), console()
+    chosen = [
+        fault
+        for fault in FAULTS
+        if (not quick or fault.name in QUICK)
+        and (not only or any(word in fault.name for word in only))
+    ]
+    played: list[Row] = []
+    for row in rows(chosen):
+        played.append(row)
+        terminal.print(f"{row.fault}: {row.sentence}", markup=False)
     shown = table("Plain Ray Tune", "fault", "lost s", "exit codes", "observed")
-    for row in rows:
-        codes = ", ".join(map(str, row["exit_codes"])) or "-"  # type: ignore[call-overload]
-        seen = "; ".join(row["observed"]) or "as undisturbed"  # type: ignore[arg-type]
-        shown.add_row(str(row["fault"]), f"{row['work_lost_s']:.1f}", codes, seen)
+    for row in played:
+        codes = ", ".join(map(str, row.exit_codes)) or "-"
+        shown.add_row(row.fault, f"{row.lost:.1f}", codes, row.sentence)
     terminal.print(shown)
-    path = write_results("faults-peers", {"rows": rows}, described, quick=quick, out=out)
+    content = {"rows": [row.as_dict() for row in played]}
+    partly = quick or len(chosen) < len(FAULTS)
+    path = write_results("faults-peers", content, described, quick=partly, out=out)
     terminal.print(f"Wrote {path}", soft_wrap=True)
+    if not all(row.played for row in played):
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from trainable.problem import open_problem as open_real_problem
 
 OPENER = f"{__name__}:open_problem"
 NOTES, INJECTED = "computed.jsonl", "injected.json"
-SLOW_SECONDS = 5.0
+SLOW_SECONDS, SLEEP_SECONDS = 3.0, 0.3
 DIVERGING_RATE = 1e30
 IMPOSSIBLE = "this configuration is impossible"
 MEMORY = "CUDA out of memory. Tried to allocate 2.00 GiB"
@@ -36,7 +36,7 @@ class Injected:
     """What goes wrong in which configuration.
 
     Attributes:
-        kind: diverge, infinite, raise, memory, hang or slow.
+        kind: diverge, infinite, raise, memory, hang, slow (to let go) or sleep (in every epoch).
         configuration: by YAML name; None for every one.
         epoch: in which it goes wrong.
     """
@@ -62,13 +62,16 @@ class Noted:
     def advance(self, beat: Callable[[], None]) -> Any:
         """Train an epoch and note it."""
         began = time.monotonic()
-        report = self._inner.advance(beat)
+        report = self._train(beat)
         self._epoch = report.epoch
         seconds = time.monotonic() - began
         line = {**self._about, "pid": os.getpid(), "epoch": self._epoch, "seconds": seconds}
         with (self._folder / NOTES).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         return report
+
+    def _train(self, beat: Callable[[], None]) -> Any:
+        return self._inner.advance(beat)
 
     def save(self, path: Path) -> None:
         """See ``search.trial.CrossValidation``."""
@@ -95,7 +98,7 @@ class Faulty(Noted):
 
     def advance(self, beat: Callable[[], None]) -> Any:
         """Train an epoch, unless it is the one."""
-        if self._epoch + 1 != self._fault.epoch:
+        if self._fault.kind == "sleep" or self._epoch + 1 != self._fault.epoch:
             return super().advance(beat)
         if self._fault.kind == "raise":
             raise ValueError(IMPOSSIBLE)
@@ -108,6 +111,11 @@ class Faulty(Noted):
             loss = {name: (math.inf,) * len(values) for name, values in report.loss.items()}
             return replace(report, loss=loss)
         return report
+
+    def _train(self, beat: Callable[[], None]) -> Any:
+        if self._fault.kind == "sleep":
+            time.sleep(SLEEP_SECONDS)
+        return super()._train(beat)
 
     def close(self) -> None:
         """Let go, at once or slowly."""

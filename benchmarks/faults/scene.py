@@ -22,7 +22,8 @@ from spaces.study import read_study
 HOME = Path(__file__).resolve().parents[2]
 NAME, STUDY, COHORT = "small", "study.yaml", "cohort"
 PLAIN, NOTING = "polartune", "benchmarks.faults.command"
-PATIENCE = 120.0
+PATIENCE, WATCH_SECONDS = 120.0, 1.0
+MOST_LOST_SECONDS = 60.0
 AGAIN = "The same command goes on from here"
 
 
@@ -66,6 +67,10 @@ class Scene:
         whole: whether the command is ``run``, to the report, or ``search``, to the last trial.
         home: the folder of our packages.
         unsaved_seconds: as in ``search.run.search``; None for its default.
+        most_lost: how much of one trial may be computed again, in seconds.
+        before: words before each command.
+        seen: the root under which this process sees the run; None if there is one tree for all.
+        memory: the shared memory that our processes had; see ``driver.shared_memory``.
     """
 
     folder: Path
@@ -78,14 +83,18 @@ class Scene:
     unsaved_seconds: float | None = None
     more_environment: dict[str, str] = field(default_factory=dict)
     drivers: list[Driver] = field(default_factory=list)
-    memory_before: set[str] = field(default_factory=shared_memory)
+    most_lost: float = MOST_LOST_SECONDS
+    before: tuple[str, ...] = ()
+    seen: Path | None = None
+    memory: set[tuple[str, int]] = field(default_factory=set)
+    _watched: float = 0.0
     _after: int = 0
     _hit: set[int] = field(default_factory=set)
 
     @property
     def run(self) -> RunFiles:
         """The run directory."""
-        return RunFiles(self.folder / "runs" / NAME)
+        return RunFiles((self.seen or Path("/")) / self.folder.relative_to("/") / "runs" / NAME)
 
     @property
     def scratch(self) -> Path:
@@ -108,17 +117,23 @@ class Scene:
 
     def start(self, *more: str, module: str = NOTING) -> Driver:
         """Start the command in the folder, with more words behind it."""
-        if not self.whole and not self.run.study.exists():
-            begin_run(read_study(self.folder / STUDY), self.folder, self.run.root)
+        if not self.whole:
+            self.begin()
         words = ("run", STUDY) if self.whole else ("search", f"runs/{NAME}")
         driver = Driver(
             [module, *words, *more],
             folder=self.folder,
             environment=self.environment,
             number=len(self.drivers),
+            before=self.before,
         )
         self.drivers.append(driver)
         return driver
+
+    def begin(self) -> None:
+        """Make the run directory, as ``polartune run`` begins one; nothing if there is one."""
+        if not self.run.study.exists():
+            begin_run(read_study(self.folder / STUDY), self.folder, self.run.root)
 
     def change_study(self, **changes: Any) -> None:
         """Change settings of the study by dotted names, with ``__`` for the dot."""
@@ -162,6 +177,7 @@ class Scene:
                 raise StuckError(f"the command ended before {what}: {said}")
             if time.monotonic() > end:
                 raise StuckError(f"no {what} within {seconds:g} s")
+            self.watch()
             time.sleep(0.01)
 
     def until_epochs(self, driver: Driver, count: int, seconds: float = 60.0) -> None:
@@ -184,8 +200,16 @@ class Scene:
         """Say that the product has noticed."""
         self.clock.detected = self.clock.detected or time.monotonic()
 
+    def watch(self) -> None:
+        """Remember, once a second, which shared memory our processes have."""
+        now = time.monotonic()
+        if now > self._watched + WATCH_SECONDS:
+            self._watched = now
+            self.memory |= shared_memory(self.processes())
+
     def look(self) -> None:
         """Read from trials.jsonl whether the fault was noticed, and whether it is overcome."""
+        self.watch()
         for event in self.events()[self._after :]:
             kind, number = event["event"], event["number"]
             if kind == "lost" or (kind == "ended" and event["state"] == "failed"):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from spaces.run_files import SHOWN
+
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
 
@@ -36,8 +38,9 @@ class DicomError(Exception):
     def __init__(self, rule: str, remedy: str, value: str | None = None) -> None:
         self.rule = rule
         self.remedy = remedy
-        self.value = value
-        super().__init__(rule, remedy, value)
+        # A damaged file may hold thousands of numbers where one belongs.
+        self.value = value if value is None or len(value) <= SHOWN else f"{value[:SHOWN]}..."
+        super().__init__(rule, remedy, self.value)
 
 
 def is_dicom(path: Path) -> bool:

@@ -91,7 +91,7 @@ def check_versions(text: str) -> Iterator[Finding]:
         where = f"line {text.count(chr(10), 0, found.start('name')) + 1}"
         problem = f"{found['name']} is installed in any version"
         yield Finding(where, problem, "Pin it: ray==X.Y.Z")
-    named = sorted({*_PINNED_RAY.findall(text), *_RAY_IMAGE.findall(text)})
+    named = versions_of_ray(text)
     if len(named) > 1:
         problem = f"every node must have the same Ray, got {' and '.join(named)}"
         yield Finding("ray", problem, "Name one version everywhere")
@@ -103,6 +103,11 @@ def check_versions(text: str) -> Iterator[Finding]:
         if is_old:
             problem = f"Ray must be {OLDEST_RAY} or later, got {text_}"
             yield Finding("ray", problem, "Earlier releases have known vulnerabilities")
+
+
+def versions_of_ray(text: str) -> list[str]:
+    """Return the versions that a text pins Ray to, by pip or by its image."""
+    return sorted({*_PINNED_RAY.findall(text), *_RAY_IMAGE.findall(text)})
 
 
 def check_dashboard(where: str, host: str | None) -> Iterator[Finding]:

@@ -145,8 +145,8 @@ def _check_group(
     yield from check_start_options(f"{where}.rayStartParams", within)
     template = _at(group, "template")
     pod, labels = _at(template, "spec"), _at(template, "metadata", "labels")
-    if not any(_guards(policy, labels) for policy in beside):
-        problem = "no NetworkPolicy in this file selects these pods for ingress"
+    if not _guarded(labels, beside):
+        problem = "no NetworkPolicy in this file limits who reaches these pods"
         yield Finding(where, problem, "Any pod of the cluster could reach them: add one")
     for key in ("hostNetwork", "hostPID"):
         if pod.get(key):
@@ -169,15 +169,34 @@ def _check_container(where: str, container: Mapping[str, Any]) -> Iterator[Findi
             yield Finding(where, problem, "Take it from a Secret: valueFrom.secretKeyRef")
 
 
-def _guards(policy: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
-    """Return whether a NetworkPolicy limits who may reach pods with these labels."""
+def _guarded(labels: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether NetworkPolicies limit who may reach pods with these labels.
+
+    What one policy admits, another cannot forbid.
+    """
+    policies = [policy for policy in beside if _selects(policy, labels)]
+    rules = [rule for policy in policies for rule in _at(policy, "spec").get("ingress") or ()]
+    return bool(policies) and all(_is_narrow(peer) for rule in rules for peer in _peers(rule))
+
+
+def _selects(policy: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
     if policy.get("kind") != "NetworkPolicy":
         return False
-    selected = _at(policy, "spec", "podSelector", "matchLabels")
+    selector = _at(policy, "spec", "podSelector")
     limits = "Ingress" in (_at(policy, "spec").get("policyTypes") or ("Ingress",))
-    admits = _at(policy, "spec").get("ingress") or ()
-    everyone = any(not rule or not rule.get("from") for rule in admits)
-    return limits and not everyone and selected.items() <= labels.items()
+    by_labels = _at(selector, "matchLabels").items() <= labels.items()
+    return limits and by_labels and not selector.get("matchExpressions")
+
+
+def _peers(rule: Any) -> Sequence[Any]:
+    """Return whom a rule admits; one that names nobody admits everybody."""
+    return (rule or {}).get("from") or [{}]
+
+
+def _is_narrow(peer: Any) -> bool:
+    """Return whether it names some pods, namespaces or addresses; an empty selector means all."""
+    names = ("podSelector", "namespaceSelector", "ipBlock")
+    return isinstance(peer, Mapping) and any(peer.get(name) for name in names)
 
 
 def _at(content: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:

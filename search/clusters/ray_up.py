@@ -10,10 +10,23 @@ from typing import Any
 
 import click
 
-from search.clusters.findings import Finding, check_image
-from search.clusters.ray_commands import check_start
+from search.clusters.findings import (
+    Finding,
+    check_image,
+    check_text,
+    check_versions,
+    versions_of_ray,
+)
+from search.clusters.ray_commands import check_start, check_starts
 
 KEYS = "**/*.key"
+STARTS = ("head_start_ray_commands", "worker_start_ray_commands")
+OTHERS = (
+    "initialization_commands",
+    "setup_commands",
+    "head_setup_commands",
+    "worker_setup_commands",
+)
 _SENSITIVE = (".aws", ".ssh", ".pem", ".key", ".kube", ".azure", ".netrc")
 
 
@@ -25,9 +38,9 @@ def check_ray_up(content: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("the file", f"Ray refuses it ({_first_line(error)})", "Correct it")
         return
     yield from _check_images(prepared)
-    for key in ("head_start_ray_commands", "worker_start_ray_commands"):
-        for command in prepared[key]:
-            yield from check_start(key, command)
+    for key in STARTS:
+        yield from check_starts(key, prepared[key])
+    yield from _check_other_commands(content, prepared)
     yield from _check_network(prepared)
     yield from _check_mounts(prepared)
 
@@ -57,12 +70,36 @@ def _first_line(error: Exception) -> str:
 
 
 def _check_images(prepared: Mapping[str, Any]) -> Iterator[Finding]:
+    for where, image in _images(prepared):
+        yield from check_image(where, image)
+
+
+def _images(prepared: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     places = {"docker": prepared.get("docker") or {}}
     for name, node in prepared["available_node_types"].items():
         places[f"available_node_types.{name}.docker"] = node.get("docker") or {}
     for where, docker in places.items():
         for key in ("image", "head_image", "worker_image"):
-            yield from check_image(f"{where}.{key}", docker.get(key))
+            if docker.get(key):
+                yield f"{where}.{key}", docker[key]
+
+
+def _check_other_commands(
+    content: Mapping[str, Any], prepared: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """Yield what is wrong in what runs before Ray; Ray fills in the lists that the file lacks."""
+    written = {str(line) for key in OTHERS for line in content.get(key) or ()}
+    for key in OTHERS:
+        for line in prepared[key]:
+            yield from check_start(key, line)
+            if line not in written:
+                for found in (*check_text(line), *check_versions(line)):
+                    yield Finding(f"{key}, which Ray fills in", found.problem, found.remedy)
+    everything = [line for key in OTHERS for line in prepared[key]]
+    everything += [str(image) for _, image in _images(prepared)]
+    if not versions_of_ray("\n".join(everything)):
+        problem = "no version of Ray is named"
+        yield Finding("setup_commands", problem, "Install one: ray[tune]==X.Y.Z")
 
 
 def _check_network(prepared: Mapping[str, Any]) -> Iterator[Finding]:

@@ -10,7 +10,13 @@ from collections.abc import Iterator
 import click
 
 from search.clusters.findings import Finding
-from search.clusters.ray_commands import TOKEN, check_start_options, simple_commands
+from search.clusters.ray_commands import (
+    TOKEN,
+    RayCommand,
+    check_start,
+    check_start_options,
+    ray_commands,
+)
 
 # Set by symmetric-run itself, or refused by `ray start` on nodes that are not the head.
 _REFUSED = (
@@ -29,22 +35,16 @@ def check_slurm(text: str) -> Iterator[Finding]:
     if problem := _syntax_error(text):
         yield Finding("the script", f"it is no valid shell ({problem})", "Correct it")
         return
-    script = re.sub(r"\\\n\s*", " ", text)
-    lines = [line for line in script.splitlines() if not line.lstrip().startswith("#")]
     directives = dict(re.findall(r"^#SBATCH +--([\w-]+)(?:=(\S+))?", text, re.MULTILINE))
-    runs = [
-        words[words.index("symmetric-run") + 1 :]
-        for line in lines
-        for words in simple_commands(line)
-        if "symmetric-run" in words
-    ]
+    yield from check_start("the script", text)
+    try:
+        runs = [command for command in ray_commands(text) if command.name == "symmetric-run"]
+    except ValueError:  # said above
+        return
     if not runs:
         yield Finding("the script", "it never calls ray symmetric-run", "See clusters/slurm.sh")
-    for words in runs:
-        yield from _check_run(words)
-    if f"export {TOKEN}" not in script:
-        problem = f"export {TOKEN} is missing"
-        yield Finding("the script", problem, "Without it any user of the nodes runs code as you")
+    for run in runs:
+        yield from _check_run(run)
     if directives.get("ntasks-per-node") != "1":
         problem = "--ntasks-per-node must be 1: one Ray a node"
         yield Finding("#SBATCH", problem, "Add #SBATCH --ntasks-per-node=1")
@@ -69,10 +69,13 @@ def _syntax_error(text: str) -> str:
     return checked.stderr.strip().splitlines()[0] if checked.returncode else ""
 
 
-def _check_run(words: list[str]) -> Iterator[Finding]:
+def _check_run(run: RayCommand) -> Iterator[Finding]:
     from ray.scripts.symmetric_run import symmetric_run
 
-    where = "ray symmetric-run"
+    where, words = "ray symmetric-run", list(run.options)
+    if TOKEN not in run.settings:
+        problem = f"export {TOKEN} is missing before it"
+        yield Finding(where, problem, "Without it any user of the nodes runs code as you")
     if "--" not in words:
         yield Finding(where, "-- must stand between its options and the command", "Add it")
         return

@@ -9,7 +9,7 @@ import hashlib
 import io
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,9 +53,21 @@ def forms(word: str) -> list[bytes]:
     return [text, word.encode("utf-16-le"), base64.b64encode(text).rstrip(b"="), *digests]
 
 
-def finds(words: list[str], files: Mapping[str, bytes]) -> list[str]:
-    """Which file holds which word, in any form; names of files are looked at too."""
+def forms_of_bytes(key: bytes) -> list[bytes]:
+    """How bytes may be written: raw, in hex, in either base64, at any place of a longer one."""
+    texts = [key.hex(), key.hex().upper()]
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        for before in range(3):
+            whole = encode(bytes(before) + key)
+            # The first characters hold bits of what stands before, the last of what follows.
+            texts.append(whole[-(-before * 4 // 3) : len(key) * 4 // 3].decode())
+    return [key, *(text.encode() for text in texts)]
+
+
+def finds(words: list[str], files: Mapping[str, bytes], keys: Sequence[bytes] = ()) -> list[str]:
+    """Which file holds which word or key, in any form; names of files are looked at too."""
     needles = {form: word for word in words for form in forms(word)}
+    needles |= {form: "a key" for key in keys for form in forms_of_bytes(key)}
     pattern = re.compile(b"|".join(map(re.escape, needles)))
     return [
         f"{name}: {needles[match.group()]}"

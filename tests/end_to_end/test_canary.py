@@ -6,7 +6,6 @@ import base64
 import io
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,8 +18,11 @@ import pandas as pd
 import pytest
 import yaml
 from canary import contents, finds
-from small_runs import small_study
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from small_runs import SIZE, small_study
 
+from cohort.drawing.phantom import draw_phantom
 from cohort.patient_key import key_path
 from spaces import errors
 
@@ -48,18 +50,36 @@ def test_the_look_finds_a_word_however_it_is_packed() -> None:
     assert not finds(["CANARY7"], {"e": b"CANARY8 CANARY", "f": unkeyed})
 
 
+@pytest.mark.parametrize("before", [b"", b"x", b"xy", b"xyz"])
+def test_the_look_finds_a_key_however_it_is_written(before: bytes) -> None:
+    key, longer = bytes(range(100, 132)), io.BytesIO()
+    whole = before + key + b"z"
+    texts = [whole, whole.hex(), whole.hex().upper(), base64.b64encode(whole)]
+    texts += [base64.urlsafe_b64encode(whole)]
+    files = {str(at): t if isinstance(t, bytes) else t.encode() for at, t in enumerate(texts)}
+    with zipfile.ZipFile(longer, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a", texts[1])
+    files["5"] = longer.getvalue()
+    assert {name.split(":")[0] for name in finds([], files, [key])} == set(files)
+    assert not finds([], files, [bytes(range(99, 131))])
+
+
 def plant(phantom: Path, folder: Path) -> tuple[Path, list[str]]:
-    """A cohort whose ids, image names and surnames are canaries; and the canaries."""
+    """A cohort whose ids, image names, image texts and surnames are canaries; and the canaries."""
     table = pd.read_csv(phantom, dtype=str)
     words = []
     (folder / "maps").mkdir(parents=True)
     for row, old in enumerate(table["reserve"]):
-        identity, surname = f"CANARY{secrets.token_hex(6)}", f"Canary{secrets.token_hex(6)}"
-        shutil.copy(phantom.parent / old, folder / "maps" / f"{identity}.png")
+        kinds = ("CANARY", "Canary", "canary")
+        identity, surname, told = (f"{kind}{secrets.token_hex(6)}" for kind in kinds)
+        text = PngInfo()
+        text.add_text("PatientName", told)
+        with Image.open(phantom.parent / old) as image:
+            image.save(folder / "maps" / f"{identity}.png", pnginfo=text)
         values = {"patient_id": identity, "reserve": f"maps/{identity}.png", "surname": surname}
         for name, value in values.items():
             table.loc[row, name] = value
-        words += [identity, surname]
+        words += [identity, surname, told]
     table.loc[:1, "exclusion_reason"] = "poor quality"
     table.to_csv(folder / "cohort.csv", index=False)
     return folder / "cohort.csv", words
@@ -85,6 +105,9 @@ def cluster(folder: Path, environment: dict[str, str]) -> Iterator[str]:
 def test_no_output_holds_a_patient_or_the_key(phantom: Path, tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite_pytorch", reason="needs the extra `demo`")
     table, words = plant(phantom, tmp_path / "cohort")
+    elsewhere = draw_phantom(tmp_path / "oslo", patients=30, seed=9, size=SIZE, ceiling=False)
+    other, more = plant(elsewhere, tmp_path / "other")
+    words += more
     changes = {"search.trials": 2, "evaluation.bootstraps": 200, "bank.path": "banks"}
     study = tmp_path / "study.yaml"
     study.write_text(yaml.safe_dump(small_study(table, **changes)))
@@ -98,32 +121,48 @@ def test_no_output_holds_a_patient_or_the_key(phantom: Path, tmp_path: Path) -> 
         "PYTHONPATH": str(HOME),
     }
     words.append(environment["RAY_AUTH_TOKEN"])
+    said: dict[str, bytes] = {}
+
+    def polartune(*more: object) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "polartune", *map(str, more)],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        assert done.returncode == errors.DONE, done.stderr
+        said[f"what {more[0]} printed"] = (done.stdout + done.stderr).encode()
+
     # Ray's sockets need a short path.
     with tempfile.TemporaryDirectory(prefix="pt") as session:
         with cluster(Path(session), environment) as address:
-            done = subprocess.run(
-                [sys.executable, "-m", "polartune", "run", str(study), "--address", address],
-                cwd=tmp_path,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=400,
-                check=False,
-            )
+            polartune("run", study, "--address", address)
             # Before Ray ends and removes what it kept.
             files = contents(Path(session))
         files |= contents(Path(session))
-    assert done.returncode == errors.DONE, done.stderr
-    files |= {"stdout": done.stdout.encode(), "stderr": done.stderr.encode()}
-    for name in ("runs", "banks", "home"):
+    run = tmp_path / "runs" / "small"
+    polartune("evaluate", run, "--cohort", other)
+    polartune("report", run)
+    polartune("export", run, "-o", tmp_path / "exported")
+    polartune("predict", run, other, "-o", tmp_path / "predictions.csv")
+    files |= said
+    for name in ("runs", "banks", "home", "exported"):
         files |= contents(tmp_path / name)
-    ledger = table.with_suffix(".openings.jsonl")
-    files[str(ledger)] = ledger.read_bytes()
-    kinds = ("worker", ".zip", "events.out.tfevents", "optuna.log", "report.html", ".safetensors")
-    for kind in kinds:
+    for ledger in tmp_path.glob("*/*.openings.jsonl"):
+        files[str(ledger)] = ledger.read_bytes()
+    for name in ("model/model.safetensors", "run.log", "report.html", "trials.jsonl", "optuna.log"):
+        assert str(run / name) in files, name
+    kinds = ("worker", ".zip", "events.out.tfevents", "external/other", "exported/MODEL_CARD.md")
+    for kind in (*kinds, "cohort.openings.jsonl"):
         assert any(kind in name for name in files), kind
-    assert finds(words, files) == []
-    key = key_path(table).read_bytes()
-    assert not [
-        n for n, content in files.items() if key in content or key.hex().encode() in content
-    ]
+    keys = [key_path(one).read_bytes() for one in (table, other)]
+    assert finds(words, files, keys) == []
+    # Whom a prediction is of, its reader must know: it repeats the first column, and no more.
+    asked = pd.read_csv(other, dtype=str)["patient_id"]
+    predictions = tmp_path / "predictions.csv"
+    assert list(pd.read_csv(predictions, dtype=str)["patient"]) == list(asked)
+    hidden = sorted(set(words) - set(asked))
+    assert finds(hidden, {"predictions": predictions.read_bytes()}, keys) == []

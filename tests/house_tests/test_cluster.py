@@ -166,6 +166,24 @@ MISTAKES = {
         "  ingress:\n    - {}\n",
         "no NetworkPolicy",
     ),
+    "KubeRay, a policy for every pod of the namespace": (
+        KUBERAY,
+        "        - podSelector:\n            matchLabels: {app.kubernetes.io/name: polartune}\n",
+        "        - podSelector: {}\n",
+        "no NetworkPolicy",
+    ),
+    "KubeRay, a policy for every namespace": (
+        KUBERAY,
+        "        - podSelector:\n            matchLabels: {app.kubernetes.io/name: polartune}\n",
+        "        - namespaceSelector: {}\n",
+        "no NetworkPolicy",
+    ),
+    "KubeRay, a policy that undoes the other": (
+        KUBERAY,
+        "---\n",
+        "---\nkind: NetworkPolicy\nspec: {podSelector: {}, ingress: [{}]}\n---\n",
+        "no NetworkPolicy",
+    ),
     "KubeRay, an image that moves": (KUBERAY, "polartune:0.1.0", "polartune:latest", "pinned"),
     "KubeRay, a value in the file": (
         KUBERAY,
@@ -176,6 +194,25 @@ MISTAKES = {
     "KubeRay, root": (KUBERAY, "allowPrivilegeEscalation: false", "privileged: true", "Escalation"),
     "KubeRay, a cluster for ever": (KUBERAY, "shutdownAfterJobFinishes: true", "", "costing money"),
     "SLURM, no token": (SLURM, "export RAY_AUTH_MODE=token", "", "export RAY_AUTH_MODE=token is"),
+    "SLURM, a token in a comment": (
+        SLURM,
+        "export RAY_AUTH_MODE=token",
+        "# export RAY_AUTH_MODE=token",
+        "export RAY_AUTH_MODE=token is missing before it",
+    ),
+    "SLURM, a token too late": (
+        SLURM,
+        "export RAY_AUTH_MODE=token\nexport RAY_USAGE",
+        'trap "export RAY_AUTH_MODE=token" EXIT\nexport RAY_USAGE',
+        "export RAY_AUTH_MODE=token is missing before it",
+    ),
+    "SLURM, a Ray of its own": (
+        SLURM,
+        "status=0\n",
+        'status=0\nsrun bash -c "ray start --head --dashboard-host=0.0.0.0"\n',
+        "the script: the dashboard must listen on 127.0.0.1, got 0.0.0.0",
+    ),
+    "SLURM, other people's processes": (SLURM, "status=0\n", "srun ray stop -f\n", "ray stop --f"),
     "SLURM, an open dashboard": (
         SLURM,
         "--temp-dir",
@@ -203,6 +240,65 @@ def test_a_mistake_is_found_and_named(
     text = filled_in(path)
     assert before in text
     assert said in "\n".join(findings(text.replace(before, after), path, tmp_path))
+
+
+OPEN = "ray start --head --dashboard-host=0.0.0.0"
+MISSING = "RAY_AUTH_MODE=token must stand before"
+# What starts the head, and what must be said of it.
+STARTS = {
+    "in a second line": (["ray stop\n" + OPEN], "must listen on 127.0.0.1, got 0.0.0.0"),
+    "in a line that goes on": (["ray stop; \\\n  " + OPEN], "must listen on 127.0.0.1"),
+    "without a terminal": ([f"nohup {OPEN} > log 2>&1 &"], "must listen on 127.0.0.1"),
+    "by env": ([f"env A=b {OPEN}"], MISSING),
+    "by its path": ([f"RAY_AUTH_MODE=token /opt/bin/{OPEN}"], "must listen on 127.0.0.1"),
+    "by another shell": ([f"RAY_AUTH_MODE=token bash -lc '{OPEN}'"], "must listen on 127.0.0.1"),
+    "as another user, who loses it": (
+        ["RAY_AUTH_MODE=token sudo -u ray ray start --head"],
+        MISSING,
+    ),
+    "in a shell that ended": (["export RAY_AUTH_MODE=token", "ray start --head"], MISSING),
+    "after the token was said in a comment": (
+        ["true # export RAY_AUTH_MODE=token\nray start --head"],
+        MISSING,
+    ),
+    "with an open quote": ([f'RAY_AUTH_MODE=token "{OPEN}'], "a quote is not closed"),
+    "by a name that nobody can read": (["$RAY start --head"], "got 0 that can be read"),
+    "twice": (["RAY_AUTH_MODE=token ray start --head"] * 2, "got 2 that can be read"),
+    "not at all": (["ray stop"], "exactly one ray start must stand here, got 0"),
+}
+
+
+@pytest.mark.parametrize(("commands", "said"), STARTS.values(), ids=STARTS)
+def test_a_start_is_read_however_it_is_written(
+    commands: list[str], said: str, written: dict, tmp_path: Path
+) -> None:
+    written["head_start_ray_commands"] = commands
+    text = yaml.safe_dump(written).replace("REPLACE_ME", "ours")
+    assert said in "\n".join(findings(text, FILE, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ray stop\nexport RAY_AUTH_MODE=token\nray start --head  # it's here",
+        "env RAY_AUTH_MODE=token nohup ray start --head > /var/log/ray 2>&1 &",
+        "RAY_AUTH_MODE=token bash -c 'ulimit -n 65536; ray start --head'",
+        "sudo -u ray RAY_AUTH_MODE=token /opt/bin/ray start --head",
+    ],
+)
+def test_a_sound_start_is_no_finding(command: str, written: dict, tmp_path: Path) -> None:
+    written["head_start_ray_commands"] = [command]
+    text = yaml.safe_dump(written).replace("REPLACE_ME", "ours")
+    assert findings(text, FILE, tmp_path) == []
+
+
+def test_what_ray_would_fill_in_is_looked_at_too(written: dict, tmp_path: Path) -> None:
+    """Without setup commands Ray's own install a nightly build."""
+    del written["setup_commands"], written["docker"]
+    text = yaml.safe_dump(written).replace("REPLACE_ME", "ours")
+    found = "\n".join(findings(text, FILE, tmp_path))
+    assert "setup_commands, which Ray fills in: a nightly build is installed" in found
+    assert "no version of Ray is named" in found
 
 
 @pytest.mark.parametrize(
@@ -267,6 +363,13 @@ def test_the_image_holds_every_package_and_nothing_of_a_patient() -> None:
     copied |= {word for line in lines if line.startswith("COPY") for word in line.split()[2:-1]}
     assert {"spaces", "cohort", "trainable", "search", "analysis", "polartune"} <= copied
     assert not copied & {".", "cohorts", "runs"}
+
+
+@pytest.mark.parametrize("path", [FILE, ON_PREMISE], ids=["AWS", "on premise"])
+def test_every_mount_that_is_spoken_of_reaches_the_container(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    bound = re.findall(r"--volume=(/mnt/\w+):\1$", text, re.MULTILINE)
+    assert set(re.findall(r"/mnt/\w+", text)) == set(bound)
 
 
 @pytest.mark.parametrize("path", [FILE, ON_PREMISE], ids=["AWS", "on premise"])

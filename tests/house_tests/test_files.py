@@ -12,6 +12,7 @@ import typer
 import yaml
 
 from polartune.commands import app
+from search.clusters.ray_commands import simple_commands
 from spaces.campaign import Campaign, is_campaign
 from spaces.study import Study, read_study
 
@@ -96,6 +97,26 @@ def test_polartune_commands_of_the_readme_parse() -> None:
         if hasattr(child, "commands"):
             child, words = child.commands[words[0]], words[1:]
         child.make_context(name, words)
+
+
+def test_ray_commands_of_the_readme_parse() -> None:
+    """By Ray's own parser; what runs on the cluster, by ours."""
+    cli = pytest.importorskip("ray.scripts.scripts", reason="needs the extra `cluster`").cli
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    lines = [words for words in simple_commands("\n".join(blocks)) if words[0] == "ray"]
+    assert len(lines) >= 8
+    ours = []
+    for _, name, *words in lines:
+        cli.commands[name].make_context(name, list(words))
+        ours += [word for word in words if "polartune " in word]
+    assert len(ours) >= 3
+    for name, *words in (
+        inner[inner.index("polartune") + 1 :]
+        for word in ours
+        for inner in simple_commands(word)
+        if "polartune" in inner
+    ):
+        typer.main.get_command(app).commands[name].make_context(name, words)
 
 
 def test_every_command_stands_in_the_readme() -> None:

@@ -28,24 +28,16 @@ SECURITY = (HOME / "SECURITY.md").read_text(encoding="utf-8")
 ROOMS = ("spaces", "cohort", "trainable", "search", "analysis", "polartune", "benchmarks")
 SOURCES = [path for room in ROOMS for path in sorted((HOME / room).rglob("*.py"))]
 # Modules and calls that make code of data, or hand data to a shell.
-RUNNING_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-RUNNING_CALLS = {
-    "eval",
-    "exec",
-    "compile",
-    "__import__",
-    "os.system",
-    "os.popen",
-    "yaml.load",
-    "yaml.load_all",
-    "yaml.unsafe_load",
-    "yaml.full_load",
-    "np.load",
-    "numpy.load",
-    "pd.read_pickle",
-    "torch.hub.load",
-    "torch.jit.load",
-    "torch.package.PackageImporter",
+RUNNING_MODULES = {
+    *("pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"),
+    *("runpy", "imp", "code", "codeop"),
+}
+RUNNING_NAMES = {
+    *("eval", "exec", "compile", "__import__"),
+    *("os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"),
+    *("yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load"),
+    *("numpy.load", "pandas.read_pickle", "pandas.eval"),
+    *("torch.load", "torch.hub.load", "torch.jit.load", "torch.package.PackageImporter"),
 }
 
 
@@ -57,21 +49,49 @@ def keywords(call: ast.Call) -> dict[str, str]:
     return {str(k.arg): ast.unparse(k.value) for k in call.keywords}
 
 
-def running(source: str) -> list[str]:
-    """What a file does that could run what it reads."""
-    tree = ast.parse(source)
-    found = []
+def imported(tree: ast.AST) -> dict[str, str]:
+    """What each imported name stands for, by its full dotted name."""
+    found = {}
     for node in ast.walk(tree):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
-        found += [name for name in names if name.split(".")[0] in RUNNING_MODULES]
-    for name, call in calls(tree):
-        given = keywords(call)
-        if name in RUNNING_CALLS or given.get("shell") == "True":
-            found.append(name)
-        if name == "torch.load" and given.get("weights_only") != "True":
-            found.append(name)
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top = alias.name.split(".")[0]
+                found[alias.asname or top] = alias.name if alias.asname else top
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                found[alias.asname or alias.name] = f"{node.module}.{alias.name}"
     return found
+
+
+def running(source: str) -> list[str]:
+    """What a file does that could run what it reads; also what it only names, to do it later."""
+    tree = ast.parse(source)
+    known = imported(tree)
+
+    def full(node: ast.expr) -> str:
+        first, dot, rest = ast.unparse(node).partition(".")
+        return f"{known.get(first, first)}{dot}{rest}".removeprefix("builtins.")
+
+    modules = [
+        alias.name for n in ast.walk(tree) if isinstance(n, ast.Import) for alias in n.names
+    ] + list(known.values())
+    found = [name for name in modules if RUNNING_MODULES & set(name.split("."))]
+    found += [name for name in known.values() if name in RUNNING_NAMES]
+    safe = {
+        call.func
+        for _, call in calls(tree)
+        if full(call.func) == "torch.load" and keywords(call).get("weights_only") == "True"
+    }
+    found += [
+        full(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name | ast.Attribute)
+        and node not in safe
+        and full(node) in RUNNING_NAMES
+    ]
+    return found + [
+        name for name, call in calls(tree) if keywords(call).get("shell", "False") != "False"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -84,10 +104,40 @@ def running(source: str) -> list[str]:
         "torch.load(path)",
         "torch.load(path, weights_only=False)",
         "subprocess.run(text, shell=True)",
+        "subprocess.run(text, shell=flag)",
+        "from torch import load",
+        "from torch import load as read; read(path)",
+        "import torch as t; t.load(path)",
+        "import torch; read = torch.load",
+        "import pandas; pandas.read_pickle(path)",
+        "import pandas as pd; pd.read_pickle(path)",
+        "import numpy as n; n.load(path)",
+        "from yaml import load; load(text)",
+        "from os import system",
+        "import builtins; builtins.exec(text)",
+        "read = eval",
+        "import runpy",
+        "from ray import cloudpickle",
+        "import ray.cloudpickle",
     ],
 )
 def test_the_look_for_running_code_sees(code: str) -> None:
     assert running(code)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import torch; torch.load(path, weights_only=True)",
+        "model.eval()",
+        "import re; re.compile(text)",
+        "import torch; torch.compile(model)",
+        "import json; json.load(file)",
+        "import subprocess; subprocess.run(words, shell=False)",
+    ],
+)
+def test_the_look_for_running_code_passes(code: str) -> None:
+    assert running(code) == []
 
 
 def test_nothing_that_is_read_can_run() -> None:
@@ -237,6 +287,37 @@ def test_ci_installs_the_pins_and_asks_for_vulnerabilities() -> None:
 def test_security_md_names_what_exists() -> None:
     for name in re.findall(r"`((?:tests|clusters|search|spaces|cohort)/[\w/.]+)`", SECURITY):
         assert (HOME / name).exists(), name
+
+
+@pytest.mark.parametrize("pins_fit", [True, False])
+def test_ci_audits_what_it_tests(pins_fit: bool, tmp_path: Path) -> None:
+    """Where the pins cannot be installed, the versions that came instead are asked about."""
+    commands = {
+        "make": f'test -n "$PIP_CONSTRAINT" && exit {int(not pins_fit)}; echo make "$@"',
+        ".venv/bin/python": 'echo asked about "$2"; cat "$2"',
+        ".venv/bin/pip": "printf 'ray==2.61.0\\ntorch==2.14.1+cpu\\n'",
+    }
+    for name, script in commands.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / "constraints.txt").write_text("ray==2.60.0\n")
+    run = tmp_path / ".ci" / "run"
+    run.write_text((HOME / ".ci" / "run").read_text(encoding="utf-8"))
+    done = subprocess.run(
+        ["bash", str(run)],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    asked = done.stdout.partition("asked about ")[2]
+    pinned = ["constraints.txt", "ray==2.60.0", "make"]
+    others = [".venv/installed.txt", "ray==2.61.0", "torch==2.14.1"]
+    assert asked.split()[:3] == (pinned if pins_fit else others)
 
 
 def audit(folder: Path, answer: str, **environment: str) -> tuple[int, str]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rich.console import Console
 from scipy import stats
 from typer.testing import CliRunner
 
-from benchmarks import growth, measuring
+from benchmarks import growth, measuring, scale, soak
 from benchmarks.phantom_runs import fill_bank
 from benchmarks.quality_summary import Curve, difference_of, summarise_ways
 from polartune import steps
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.slow
 HOME = Path(__file__).parents[2]
 NAMES = (
     *("overhead", "growth", "search_quality", "bootstrap", "limit", "paper_study", "tried"),
-    *("scale", "slopes", "soak", "campaign"),
+    *("scale", "slopes", "soak", "campaign", "faults.__main__", "faults.peers"),
 )
 
 
@@ -109,6 +110,38 @@ def test_soak(quick: Callable[..., dict[str, Any]]) -> None:
     assert result["started_again"] > 0
     assert result["ended_once"]
     assert result["complete"] + result["failed"] == result["trials"] == 10
+    assert len(result["goals"]) == 4
+
+
+@pytest.mark.parametrize("missing", ["", "killed", "started_again", "ended_once", "failed"])
+def test_a_missed_goal_of_the_soak_is_its_exit_code(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"killed": 9, "started_again": 9, "ended_once": True, "failed": 0, "complete": 1000}
+    found |= {missing: int(missing == "failed")} if missing else {}
+    more = {"seconds": 1.0, "driver_mb": {"after_warm_up": 100.0, "at_the_end": 120.0}}
+    monkeypatch.setattr(soak, "soak", lambda *_, **__: found | more)
+    app = typer.Typer()
+    app.command()(soak.main)
+    done = CliRunner().invoke(app, ["--out", str(tmp_path / "soak.json")])
+    assert done.exit_code == bool(missing), done.output
+
+
+@pytest.mark.parametrize(("busy", "grown", "code"), [(0.96, 49, 0), (0.94, 49, 1), (0.96, 51, 1)])
+def test_a_missed_goal_of_the_scale_is_its_exit_code(
+    busy: float, grown: float, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {
+        "utilisation": busy,
+        "driver_mb": {"after_warm_up": 100.0, "at_the_end": 100.0 + grown},
+    }
+    monkeypatch.setattr(scale, "connected", lambda _: nullcontext())
+    monkeypatch.setattr(scale, "measure", lambda *_: found)
+    monkeypatch.setattr(scale, "show", lambda *_: None)
+    app = typer.Typer()
+    app.command()(scale.main)
+    done = CliRunner().invoke(app, ["--out", str(tmp_path / "scale.json")])
+    assert done.exit_code == code, done.output
 
 
 def test_campaign(quick: Callable[..., dict[str, Any]]) -> None:
