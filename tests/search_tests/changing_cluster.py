@@ -34,6 +34,7 @@ from spaces.sections import ResourcesSection  # noqa: E402
 
 STORE = 80 * 1024 * 1024
 SECONDS = 100
+START = 8.0
 
 
 def cluster_of(*cpus: int) -> tuple[Cluster, list[Any]]:
@@ -222,7 +223,8 @@ def unfit_scene(folder: Path) -> dict[str, Any]:
         back.append(count('"counts": false'))
         crash(cluster, first)
         until(lambda: count('"counts": true') > 0)
-        running(1)
+        # The one fit slot is taken and the unfit ones are free: long enough for a start on these.
+        time.sleep(START)
         (folder / "played").touch()
 
     back: list[int] = []
