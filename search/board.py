@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from search.trial import Report
+from search.report import Report
 from spaces.errors import RefusedError, UserError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles, read_out_of_fold, sha256_of
 from spaces.storage import unwritable
 from spaces.study import Study
 from spaces.trial_log import Epoch, State, TrialLog, TrialRecord, best_epoch, read_trials
+
+LOST = "lost: its process or node died"
+MOST_UNFIT = 100
+"""Trials that may come back from one unfit node: those that it ran, and were on their way to it."""
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +65,11 @@ class Seat:
         """Whether it still waits for the slot to become free."""
         return self.tune_trial is None or self.tune_trial.status == "PENDING"
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether Tune is done with it."""
+        return self.tune_trial is not None and self.tune_trial.is_finished()
+
 
 class Board:
     """The one state that searcher, scheduler and views share; trials.jsonl is its memory.
@@ -70,6 +80,7 @@ class Board:
     Attributes:
         trials: every asked trial, by number.
         total: how many will be asked; one if the study fixes every parameter.
+        unfit: nodes on which no trial can go on, by Ray's id, and why; they get no more.
         obstacle: what keeps every trial from going on, and so ended the search; None if nothing.
     """
 
@@ -80,6 +91,7 @@ class Board:
         *,
         device: str = "cpu",
         observers: Sequence[Observer] = (),
+        nodes: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self.study = study
         self.run = run
@@ -92,8 +104,11 @@ class Board:
         self._log = TrialLog(run.trials)
         self._device = device
         self._observers = observers
+        self._nodes = nodes
+        self._came_back: Counter[str] = Counter()
         self._seats: dict[str, Seat] = {}
-        self._causes: dict[int, str] = {}
+        self._causes: dict[int, tuple[str, bool]] = {}
+        self.unfit: dict[str, UserError] = {}
         self.obstacle: UserError | None = None
         self._waiting = [trial for trial in self.trials if trial.state is None]
         for trial in self.trials:
@@ -158,7 +173,7 @@ class Board:
         """Take in a report and log what is new.
 
         Returns:
-            The trial; None if it does not run, or cannot: then ``obstacle`` is set.
+            The trial; None if it does not run.
         """
         seat = self._seats.get(tune_id)
         if seat is None:
@@ -167,8 +182,14 @@ class Board:
         seat.reports += 1
         if report.obstacle is not None:
             _log.warning("trial %d cannot go on\n%s", trial.number, report.traceback)
-            self.obstacle = report.obstacle
-            return None
+            self._avoid(report.node, report.obstacle)
+            # Why stands in run.log alone: it may name files of the cohort.
+            self.suspect(trial, "its node is unfit", counts=False)
+            return trial
+        if report.lost:
+            _log.warning("trial %d: %s\n%s", trial.number, report.lost, report.traceback)
+            self.suspect(trial, report.lost)
+            return trial
         trial.host = report.host
         trial.oof_sha256 = report.oof_sha256 or trial.oof_sha256
         if report.epoch is None:
@@ -178,6 +199,7 @@ class Board:
             with self._recording():
                 self._log.epoch(trial.number, report.epoch, report.host)
                 trial.epochs.append(report.epoch)
+                trial.fruitless = 0
                 for observer in self._observers:
                     observer.reported(trial, report.epoch)
         else:
@@ -211,9 +233,30 @@ class Board:
             for observer in self._observers:
                 observer.ended(trial)
 
-    def suspect(self, trial: TrialRecord, cause: str) -> None:
-        """Remember why the process of a trial is about to be lost."""
-        self._causes[trial.number] = cause
+    def _avoid(self, node: str, why: UserError) -> None:
+        """Give a node no more trials."""
+        if node not in self.unfit:
+            _log.warning("node %s gets no more trials: %s", node, why)
+        self.unfit[node] = why
+        self._came_back[node] += 1
+        if not self._nodes() or self._came_back[node] > MOST_UNFIT:
+            self.obstacle = why
+        self.require_fit_node()
+
+    def require_fit_node(self) -> None:
+        """End the search if no trial can go on on any of the nodes that are there."""
+        if self.unfit and (there := set(self._nodes())) and there <= self.unfit.keys():
+            self.obstacle = next(reversed(self.unfit.values()))
+
+    def suspect(self, trial: TrialRecord, cause: str, *, counts: bool = True) -> None:
+        """Remember why the process of a trial is about to be lost.
+
+        Args:
+            trial: that it runs.
+            cause: for the log.
+            counts: see ``TrialLog.lost``.
+        """
+        self._causes[trial.number] = cause, counts
 
     def collect_lost(self) -> None:
         """Let trials that Tune finished without an end wait again, or fail after all retries.
@@ -224,20 +267,21 @@ class Board:
         if self.obstacle is not None:
             return  # Tune was told to stop them; their numbers stay open
         for seat in list(self._seats.values()):
-            if seat.tune_trial is None or not seat.tune_trial.is_finished():
+            if not seat.is_finished:
                 continue
             trial = seat.trial
             self._vacate(trial)
-            cause = self._causes.pop(trial.number, "lost: its process or node died")
-            if trial.retries < self.study.search.retries:
+            cause, counts = self._causes.pop(trial.number, (LOST, True))
+            if not counts or trial.fruitless < self.study.search.retries:
                 trial.retries += 1
+                trial.fruitless += counts
                 with self._recording():
-                    self._log.lost(trial.number, cause)
+                    self._log.lost(trial.number, cause, counts=counts)
                 _log.warning("trial %d: %s; it starts again", trial.number, cause)
                 self._waiting.append(trial)
                 self._waiting.sort(key=lambda waiting: waiting.number)
             else:
-                starts = trial.retries + 1
+                starts = trial.fruitless + 1
                 self.end(trial, "failed", f"{cause}, {starts} of {starts}")
 
     @contextmanager

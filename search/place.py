@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -43,11 +43,19 @@ class Place:
     is_own: bool = False
     grows: bool = False
 
-    def slots_now(self) -> int:
-        """Return the slots that there are now, of a place that grows; at least one to wait for."""
+    def slots_now(self, unfit: Collection[str] = ()) -> int:
+        """Return the slots that there are now, of a place that grows; at least one to wait for.
+
+        Args:
+            unfit: nodes that do not count, by Ray's id.
+        """
         if not self.grows:
             return self.slots
-        return max(1, slots_of(living_nodes(), self.cpus, self.gpus))
+        return max(1, slots_of(living_nodes(unfit), self.cpus, self.gpus))
+
+    def nodes_now(self) -> list[str]:
+        """Return Ray's ids of the nodes that have slots; of this computer's own slots, none."""
+        return [] if self.is_own else [node["NodeID"] for node in nodes_with_slots(self)]
 
     def run_on_slots(
         self,
@@ -90,17 +98,22 @@ class Place:
 
 
 class SlotCount:
-    """Counts the slots of a place that grows now and again, and tells who hands them out."""
+    """Counts the slots of a place that grows now and again, and tells who hands them out.
+
+    Those of nodes that are unfit, as ``unfit`` says by then, do not count.
+    """
 
     def __init__(
         self,
         place: Place,
         tell: Sequence[Callable[[int], object]],
         *,
+        unfit: Collection[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._place = place
         self._tell = tell
+        self._unfit = unfit
         self._clock = clock
         self._counted = clock()
         self._slots = place.slots
@@ -110,7 +123,7 @@ class SlotCount:
         if not self._place.grows or self._clock() - self._counted < COUNT_SECONDS:
             return
         self._counted = self._clock()
-        slots = self._place.slots_now()
+        slots = self._place.slots_now(self._unfit)
         if slots != self._slots:
             _log.info("%d slots, %d before: nodes have joined or left", slots, self._slots)
             self._slots = slots
@@ -130,10 +143,19 @@ def connected(resources: ResourcesSection, *, address: str | None = None) -> Ite
         yield place_of(resources, living_nodes(), is_own=address is None)
 
 
-def living_nodes() -> list[Resources]:
-    """Return what each node that is alive offers, in use or not."""
+def living_nodes(unfit: Collection[str] = ()) -> list[Resources]:
+    """Return what each node that is alive offers, in use or not; without the unfit ones."""
+    return [node["Resources"] for node in _living() if node["NodeID"] not in unfit]
+
+
+def nodes_with_slots(place: Place) -> list[dict[str, Any]]:
+    """Return what Ray says of the living nodes on which a trial fits."""
+    return [node for node in _living() if slots_of([node["Resources"]], place.cpus, place.gpus)]
+
+
+def _living() -> list[dict[str, Any]]:
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node["Resources"] for node in nodes if node["Alive"]]
+    return [node for node in nodes if node["Alive"]]
 
 
 def slots_of(nodes: Sequence[Resources], cpus: int, gpus: float) -> int:

@@ -15,16 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError, RuntimeEnvSetupError
+from ray.exceptions import (
+    AuthenticationError,
+    GetTimeoutError,
+    RayError,
+    RayTaskError,
+    RuntimeEnvSetupError,
+)
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from search.place import Place, slots_of
-from spaces.environment import hash_code, version_of
+from search.place import Place, nodes_with_slots
+from search.reach import first_line
+from spaces.environment import LIBRARIES, hash_code, version_of
 from spaces.errors import InputError, RefusedError
 
 SLOT_MINUTES = 20.0
 NODE_MINUTES = 5.0
-LIBRARIES = ("ray", "torch", "torchvision", "numpy", "optuna")
 MARK = ".preflight-"
 CODE = "polartune's code"
 
@@ -91,7 +97,7 @@ def preflight(
             refuse_other_versions(node.name, answer.versions, expected)
             for folder, mark in zip(folders, marks, strict=True):
                 if not _written_by(mark, node.id).exists():
-                    raise _not_shared(node.name, str(folder), "what it writes does not arrive here")
+                    raise not_shared(node.name, str(folder), "what it writes does not arrive here")
     _log.info("preflight: %d nodes are fit: %s", len(answers), ", ".join(n.name for n in answers))
     if not answers:
         raise InputError("the cluster", "its last node has left", "Run the same command again")
@@ -114,6 +120,8 @@ def _wait_for_slot(place: Place, minutes: float) -> None:
         ) from None
     except (RayTaskError, RuntimeEnvSetupError) as error:
         raise _unable("a node", error) from None
+    except RayError as error:
+        raise _unreachable(error) from None
     if missing:
         raise InputError("resources.device", missing, "Install a torch for its driver, or use cpu")
 
@@ -131,7 +139,7 @@ def try_slot(device: str) -> str:
 
 def versions() -> dict[str, str | None]:
     """Return what has to be equal on all nodes, by name."""
-    found = {name: version_of(name) for name in LIBRARIES}
+    found = {name: version_of(name) for name in ("ray", *LIBRARIES)}
     return {"python": platform.python_version(), **found, CODE: hash_code()}
 
 
@@ -188,7 +196,7 @@ def ask_nodes(place: Place, marks: Sequence[Path]) -> dict[Node, Answer]:
             max_retries=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
         ).remote(marks, node.id)
-        for node in nodes_with_slots(place)
+        for node in map(_named, nodes_with_slots(place))
     }
     answers = {}
     for node, future in asked.items():
@@ -202,28 +210,25 @@ def ask_nodes(place: Place, marks: Sequence[Path]) -> dict[Node, Answer]:
             ) from None
         except (RayTaskError, RuntimeEnvSetupError) as error:
             raise _unable(f"node {node.name}", error) from None
+        except AuthenticationError as error:
+            raise _unreachable(error) from None
         except RayError as error:  # it has left, as nodes may
             _log.warning("node %s left during the preflight: %s", node.name, error)
     return answers
 
 
-def nodes_with_slots(place: Place) -> list[Node]:
-    """Return the living nodes on which a trial fits."""
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [
-        Node(node["NodeID"], f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})")
-        for node in nodes
-        if node["Alive"] and slots_of([node["Resources"]], place.cpus, place.gpus)
-    ]
+def _named(node: Mapping[str, Any]) -> Node:
+    return Node(node["NodeID"], f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})")
 
 
 def refuse_faults(node: str, faults: Mapping[str, str]) -> None:
     """Raise for the first folder that a node does not share with the driver."""
     for folder, fault in faults.items():
-        raise _not_shared(node, folder, fault)
+        raise not_shared(node, folder, fault)
 
 
-def _not_shared(node: str, folder: str, fault: str) -> InputError:
+def not_shared(node: str, folder: str, fault: str) -> InputError:
+    """Return what is said of a node that does not share a folder with the driver."""
     return InputError(
         f"node {node}",
         f"{folder} must be the driver's folder of that name, and {fault}",
@@ -262,6 +267,15 @@ def _unable(where: str, error: Exception) -> InputError:
         where,
         f"cannot run polartune ({type(cause).__name__}: {last})",
         "Install it with its dependencies on every node, or start all from one image",
+    )
+
+
+def _unreachable(error: RayError) -> InputError:
+    """Return what to say when the cluster itself does not do what it is asked."""
+    return InputError(
+        "the cluster",
+        f"does not run what it is given ({type(error).__name__}: {first_line(error)})",
+        "`ray status` says how it is; when it is well, run the same command again",
     )
 
 

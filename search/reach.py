@@ -8,10 +8,9 @@ import os
 import secrets
 import shutil
 import signal
-import socket
-import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,16 +18,17 @@ from typing import Any
 
 import ray
 from filelock import FileLock, Timeout
+from ray.exceptions import AuthenticationError, RayError
 
+from search.head import cluster_head_watched, knock_at, own_head_watched
 from spaces.environment import PACKAGES, package_folder
-from spaces.errors import TERMINATED, InputError, RefusedError
+from spaces.errors import InputError, RefusedError
 from spaces.sections import ResourcesSection
 
 OBJECT_STORE_BYTES = 256 * 1024 * 1024
 KNOCK_SECONDS = 10
-HEAD_SECONDS = 1
-HEAD = {"gcs_server", "raylet"}
 SCRATCH, LOCK = "polartune-", "lock"
+UNNAMED_SECONDS = 60.0
 # A socket's path may have 107 characters; this is what Ray puts behind its folder, at the longest.
 SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 LONGEST_BASE = 107 - len(SOCKET) - len(f"/{SCRATCH}12345678")
@@ -60,8 +60,7 @@ def reached(resources: ResourcesSection, address: str | None) -> Iterator[None]:
             else:
                 _join(str(address))
         opened.enter_context(_raylet_muted())
-        if folder:
-            opened.enter_context(_head_watched())
+        opened.enter_context(own_head_watched() if folder else cluster_head_watched())
         yield
 
 
@@ -87,13 +86,16 @@ def _scratch(base: Path) -> Iterator[Path]:
     """Give Ray a folder for its sockets and logs, and remove those that killed drivers left.
 
     The lock inside lives as long as its driver, however that ends. A folder is locked before it
-    gets its name, so that no other driver finds it in between.
+    gets its name, so that no other driver finds it in between; one that has been without a name
+    for long has lost its driver there.
     """
     for left in base.glob(f"{SCRATCH}*"):
-        with contextlib.suppress(OSError, Timeout):
-            if left.stat().st_uid == os.getuid() and (left / LOCK).exists():
-                with FileLock(left / LOCK, timeout=0):
-                    shutil.rmtree(left, ignore_errors=True)
+        if (left / LOCK).exists():
+            _remove_unlocked(left)
+    for left in base.glob(f".{SCRATCH}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > UNNAMED_SECONDS:
+                _remove_unlocked(left)
     unnamed = Path(tempfile.mkdtemp(prefix=f".{SCRATCH}", dir=base))
     folder = unnamed.with_name(unnamed.name.removeprefix("."))
     with FileLock(unnamed / LOCK):
@@ -104,60 +106,23 @@ def _scratch(base: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _remove_unlocked(folder: Path) -> None:
+    """Remove a folder of this user whose driver is dead."""
+    with contextlib.suppress(OSError, Timeout):
+        if folder.stat().st_uid == os.getuid():
+            with FileLock(folder / LOCK, timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def _keeping_signals() -> Iterator[None]:
     """Keep the driver's answer to SIGTERM, which Ray replaces by its own exit code."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if before is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _head_watched() -> Iterator[None]:
-    """End this process soon after its own Ray; Ray itself would wait a minute, then say much."""
-    node: Any = ray._private.worker._global_node
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(HEAD_SECONDS):
-            ended = HEAD & {kind for kind, _ in node.dead_processes()}
-            if ended:
-                _give_up(node, min(ended))
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
     try:
         yield
     finally:
-        done.set()
-        watcher.join()
-
-
-def _give_up(node: Any, ended: str) -> None:
-    """Leave without Ray, which waits for what is gone; every event is in trials.jsonl already."""
-    line = f"Ray: its {ended} ended. The same command goes on from here."
-    _log.error("%s", line)
-    for root in [info.process.pid for kind in node.all_processes.values() for info in kind]:
-        _kill_family(root)
-    if sys.stdout.isatty():
-        sys.stdout.write("\x1b[?25h")  # a progress bar hides the cursor
-        sys.stdout.flush()
-    below = "\n" if sys.stderr.isatty() else ""
-    sys.stderr.write(f"{below}polartune: {line}\n")
-    sys.stderr.flush()
-    os._exit(TERMINATED)
-
-
-def _kill_family(root: int) -> None:
-    """Kill a process and all that it started; without a head, Ray's agents would stay for long."""
-    import psutil  # type: ignore[import-untyped]  # Ray brings it
-
-    with contextlib.suppress(psutil.Error):
-        head = psutil.Process(root)
-        for process in [*head.children(recursive=True), head]:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -179,7 +144,7 @@ def _log_raylet(data: Mapping[str, Any], **_: Any) -> None:
 def _start(resources: ResourcesSection, folder: Path) -> None:
     _require_token()
     slots = resources.slots
-    with _on_loopback():
+    with _authenticated("Ray"), _on_loopback():
         ray.init(
             num_cpus=None if slots == "auto" else slots * resources.cpus_per_trial,
             include_dashboard=False,
@@ -205,24 +170,38 @@ def _on_loopback() -> Iterator[None]:
         constants.ENABLE_RAY_CLUSTER = before
 
 
-def _join(address: str) -> None:
+@contextmanager
+def _authenticated(where: str) -> Iterator[None]:
+    """Say on one line what Ray says of a token that is missing or wrong."""
     try:
-        _knock(address)
-        ray.init(address=address, runtime_env=cluster_environment(), **_quiet())
-    except (OSError, ValueError, RuntimeError) as error:
+        yield
+    except AuthenticationError as error:
         raise InputError(
-            f"--address {address}",
-            f"no Ray cluster answers ({error})",
-            "Start one with `ray up cluster.yaml` and give host:port or auto, or give no --address",
+            where,
+            f"Ray refuses this user ({first_line(error.message)})",
+            "Put the token of the cluster into ~/.ray/auth_token, or name its file in "
+            "RAY_AUTH_TOKEN_PATH",
         ) from None
 
 
-def _knock(address: str) -> None:
-    """Fail at once if nobody listens at ``host:port``; Ray itself would wait for minutes."""
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+def first_line(told: object) -> str:
+    """Return the first line of what Ray says; the others are for its developers."""
+    return next(iter(str(told).strip().splitlines()), type(told).__name__).rstrip(".")
+
+
+def _join(address: str) -> None:
+    try:
+        if address != "auto":  # Ray itself would wait for minutes where nobody listens
+            knock_at(address, KNOCK_SECONDS)
+        with _authenticated(f"--address {address}"):
+            ray.init(address=address, runtime_env=cluster_environment(), **_quiet())
+    except (OSError, ValueError, RuntimeError, RayError) as error:
+        raise InputError(
+            f"--address {address}",
+            f"no Ray cluster answers ({first_line(error)})",
+            "Start one with `ray up cluster.yaml` and give host:port or auto, and its token if you "
+            "were given one; or give no --address",
+        ) from None
 
 
 def _quiet() -> dict[str, Any]:

@@ -7,8 +7,9 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,9 @@ from optuna.storages.journal import JournalFileBackend
 from ray import tune
 from rich.console import Console
 
-from search.actor import OPENER, TrialActor, Workplace
+from search.actor import OPENER, Slot, TrialActor, Workplace
 from search.board import Board, Observer
+from search.hands import COUNT_SECONDS
 from search.heartbeat import Overseer, beat_seconds
 from search.live import Display
 from search.place import Place, SlotCount
@@ -90,7 +92,7 @@ def search(
     display = Display(console, place.slots) if console else None
     observers: list[Observer] = [curves, *([display] if display else [])]
     with _logged(run.log), closing(curves):
-        board = Board(study, run, device=place.device, observers=observers)
+        board = Board(study, run, device=place.device, observers=observers, nodes=place.nodes_now)
         if display:
             display.open(board)
         try:
@@ -111,7 +113,8 @@ def search(
                     scheduler = RungScheduler(board, place.slots)
                     tell = [searcher.set_max_concurrency, scheduler.set_slots]
                     shown = [display.set_slots] if display else []
-                    ticker = Ticker(display, overseer, SlotCount(place, [*tell, *shown]))
+                    count = SlotCount(place, [*tell, *shown], unfit=board.unfit)
+                    ticker = Ticker(board, display, overseer, count)
                     _tune(
                         board, searcher, scheduler, place=place, workplace=workplace, ticker=ticker
                     )
@@ -153,9 +156,12 @@ def _tune(
     """Let Ray Tune run what the searcher hands out, until every trial has ended."""
     run = board.run
     shutil.rmtree(run.tune, ignore_errors=True)
-    resources = tune.PlacementGroupFactory([{"CPU": place.cpus, "GPU": place.gpus}])
+
+    def slot(config: Mapping[str, Any]) -> Slot:
+        return Slot(place.cpus, place.gpus, config["unfit"])
+
     tuner = tune.Tuner(
-        tune.with_resources(TrialActor, resources),
+        tune.with_resources(TrialActor, slot),
         param_space={"workplace": workplace},
         tune_config=tune.TuneConfig(
             search_alg=searcher,
@@ -200,24 +206,38 @@ class Ticker(tune.Callback):
     """Redraws the display, looks after trials and slots, as often as Tune's loop turns."""
 
     def __init__(
-        self, display: Display | None, overseer: Overseer | None, count: SlotCount | None
+        self, board: Board, display: Display | None, overseer: Overseer, count: SlotCount
     ) -> None:
+        self._board = board
         self._display = display
         self._overseer = overseer
         self._count = count
+        self._asked = 0.0
 
-    def __reduce__(self) -> tuple[type[Ticker], tuple[None, None, None]]:
+    def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
         """Stay out of Tune's snapshots."""
-        return Ticker, (None, None, None)
+        return tune.Callback, ()
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
-        """Redraw and look."""
+        """Redraw and look.
+
+        Raises:
+            UserError: the search has met it, and all that Tune still has are trials that wait for
+                a slot, maybe for ever.
+        """
         if self._display:
             self._display.tick()
-        if self._overseer:
-            self._overseer.look()
-        if self._count:
-            self._count.look()
+        self._overseer.look()
+        self._count.look()
+        self._require_fit_node()
+        waits = [seat.is_pending for seat in self._board.seats if not seat.is_finished]
+        if self._board.obstacle is not None and waits and all(waits):
+            raise self._board.obstacle
+
+    def _require_fit_node(self) -> None:
+        if self._board.unfit and time.monotonic() - self._asked >= COUNT_SECONDS:
+            self._asked = time.monotonic()
+            self._board.require_fit_node()
 
 
 def _export(study: optuna.Study, path: Path) -> None:

@@ -12,6 +12,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from search.actor import REPORT
 from search.board import Board
+from search.report import Report
 from spaces.sections import SearchSection
 from spaces.trial_log import TrialRecord
 
@@ -109,13 +110,13 @@ class RungScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002
         """Log the report; stop the trial if it failed, fell behind, is complete or cannot go on."""
-        running = self._board.report(trial.trial_id, result[REPORT])
+        report: Report = result[REPORT]
+        running = self._board.report(trial.trial_id, report)
         if running is None:
             return str(TrialScheduler.STOP)
-        repeated = result[REPORT].epoch is not None and result[REPORT].epoch.epoch < len(
-            running.epochs
-        )
-        if not repeated and settle(self._board, running):
+        repeated = report.epoch is not None and report.epoch.epoch < len(running.epochs)
+        # A process that is of no more use ends itself when it is told to go on.
+        if not report.is_last and not repeated and settle(self._board, running):
             return str(TrialScheduler.STOP)
         if self._board.obstacle is not None:
             return str(TrialScheduler.STOP)

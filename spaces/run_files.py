@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from spaces.judged_files import JudgedFiles
 
 SHOWN = 80
 """Characters of a wrong value that are repeated."""
+PARTIAL = ".partial"
+"""How the names of unfinished files end; a dot comes first."""
 
 
 @dataclass(frozen=True)
@@ -207,16 +210,19 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True, within: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path that becomes ``path``, whole or not at all, if the block succeeds.
 
     Args:
         path: the file that is replaced or made.
         durable: wait until the disk has it. Without, a power failure may leave a damaged file
             under the name; for what has a checksum and can be made again.
+        within: a folder that is there already. Without, one would be made beside storage that is
+            away; with it, that is a FileNotFoundError.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    _make(path.parent, within)
+    # Containers that share storage have the same process numbers.
+    partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}{PARTIAL}")
     try:
         yield partial
         if durable:
@@ -227,16 +233,33 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with replacing(path) as partial:
+def _make(folder: Path, within: Path | None) -> None:
+    """Make a folder; of those on the way to it, only what lies in ``within``."""
+    if within is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        return
+    for name in reversed([folder, *folder.parents]):
+        if within in name.parents:
+            name.mkdir(exist_ok=True)
+
+
+def write_text(path: Path, text: str, *, within: Path | None = None) -> None:
+    """Write a text file, whole or not at all; ``within`` as in ``replacing``."""
+    with replacing(path, within=within) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, kind: str, content: Mapping[str, Any], version: int = 1) -> None:
+def write_json(
+    path: Path,
+    kind: str,
+    content: Mapping[str, Any],
+    version: int = 1,
+    *,
+    within: Path | None = None,
+) -> None:
     """Write ``content`` under ``format: polartune/<kind>/<version>``; no NaN or infinity."""
     document = {"format": f"polartune/{kind}/{version}", **content}
-    write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n", within=within)
 
 
 def read_json(path: Path, kind: str, version: int = 1) -> dict[str, Any]:
@@ -273,13 +296,16 @@ def check_format(path: Path, declared: object, kind: str, version: int = 1) -> N
 OUT_OF_FOLD_COLUMNS = ("epoch", "patient", "fold", "logit_negative", "logit_positive")
 
 
-def write_out_of_fold(path: Path, logits: np.ndarray, folds: np.ndarray) -> str:
+def write_out_of_fold(
+    path: Path, logits: np.ndarray, folds: np.ndarray, *, within: Path | None = None
+) -> str:
     """Write the out-of-fold logits of every epoch so far; return the file's sha256.
 
     Args:
         path: the target, ``oof/<number>.parquet``.
         logits: float32, (epochs, patients, 2); epoch 1 first, patients in development order.
         folds: (patients,) integers, the fold that validated each patient.
+        within: as in ``replacing``.
     """
     epochs, patients, _ = logits.shape
     table = pa.table(
@@ -291,7 +317,7 @@ def write_out_of_fold(path: Path, logits: np.ndarray, folds: np.ndarray) -> str:
             "logit_positive": logits[:, :, 1].ravel(),
         }
     ).replace_schema_metadata({"format": "polartune/oof/1"})
-    with replacing(path) as partial:
+    with replacing(path, within=within) as partial:
         pq.write_table(table, partial, write_page_checksum=True)
     return sha256_of(path)
 

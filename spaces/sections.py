@@ -229,7 +229,8 @@ class SearchSection(BaseModel):
     eta: Annotated[int, Field(ge=2)] = 3
     """About one in eta trials goes on at each rung; rungs lie a factor of eta apart."""
     retries: Annotated[int, Field(ge=0)] = 2
-    """How often a trial is started again after its process or node was lost, or stalled."""
+    """How often in a row a trial is started again after its process or node was lost, or stalled,
+    without a new epoch in between."""
     stalled_after: Annotated[float, Field(ge=1.0)] = 600.0
     """Seconds without one finished batch after which a trial's process is ended as stalled."""
     trial_minutes: Annotated[float, Field(gt=0.0)] | None = None

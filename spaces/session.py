@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,15 +11,19 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from spaces.errors import RefusedError, UserError
-from spaces.run_files import RunFiles
+from spaces.run_files import PARTIAL, RunFiles
 from spaces.storage import FULL, unwritable
 
 LOG = logging.getLogger("polartune")
+LOCK_SECONDS = 1.0
+"""Whoever asks ``is_driven`` has the lock for an instant; a driver has it for longer than this."""
 
 
 @contextmanager
 def driving(run: RunFiles) -> Iterator[None]:
     """Hold the lock of a run and write run.log; make the directory if there is none.
+
+    What killed drivers left unfinished in it is removed.
 
     An error that is no user error gets its traceback into run.log, and a note that says so.
 
@@ -28,13 +33,27 @@ def driving(run: RunFiles) -> Iterator[None]:
     """
     run.root.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(run.lock, timeout=0).acquire()
+        lock = FileLock(run.lock, timeout=LOCK_SECONDS).acquire()
     except Timeout:
         raise RefusedError(
             str(run.root), "another polartune works on this run", "Wait for it, or end it"
         ) from None
     with lock, _logging_to(run.log):
+        _remove_partial(run)
         yield
+
+
+def _remove_partial(run: RunFiles) -> None:
+    """Remove the unfinished files of writers that were killed.
+
+    Runs inside this one, as a campaign has them, have drivers of their own.
+    """
+    for folder, folders, names in os.walk(run.root):
+        folders[:] = [name for name in folders if not RunFiles(Path(folder, name)).lock.exists()]
+        for name in names:
+            if name.startswith(".") and PARTIAL in name:  # Optuna leaves a lock beside its own
+                with suppress(OSError):
+                    Path(folder, name).unlink()
 
 
 def is_driven(run: RunFiles) -> bool:

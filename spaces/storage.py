@@ -36,16 +36,23 @@ def outlasting(
         sleep: waits.
 
     Raises:
-        OSError: it is still away, or it is something else.
+        Exception: what ``work`` raised, as it is still away, or it is something else.
     """
     end = clock() + seconds
     while True:
         try:
             return work()
-        except OSError as error:
-            if error.errno not in AWAY or clock() >= end:
+        except Exception as error:
+            if not is_away(error) or clock() >= end:
                 raise
         sleep(AGAIN_SECONDS)
+
+
+def is_away(error: BaseException | None) -> bool:
+    """Return whether storage that is away is behind an error, which may tell it in other words."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error is not None and error.errno in AWAY
 
 
 def unwritable(where: str, error: OSError) -> InputError:

@@ -40,12 +40,13 @@ class EpochEnded(BaseModel):
 
 
 class Lost(BaseModel):
-    """A trial must start again: its process or node was lost."""
+    """A trial must start again: its process or node was lost, or its node is unfit."""
 
     model_config = _READ
 
     event: Literal["lost"]
     number: Number
+    counts: bool = True  # earlier logs have none
 
 
 class Ended(BaseModel):

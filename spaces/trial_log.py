@@ -101,7 +101,12 @@ LOSSES = (
 
 @dataclass
 class TrialRecord:
-    """Everything the log says of one trial."""
+    """Everything the log says of one trial.
+
+    Attributes:
+        retries: how often it was started again, for whatever reason.
+        fruitless: losses since its last new epoch, but for those that its node is to blame for.
+    """
 
     number: int
     configuration: Configuration
@@ -113,6 +118,7 @@ class TrialRecord:
     best_epoch: int | None = None
     oof_sha256: str | None = None
     retries: int = 0
+    fruitless: int = 0
     seconds: float = 0.0
     host: str = ""
     device: str = ""
@@ -173,9 +179,15 @@ class TrialLog:
             }
         )
 
-    def lost(self, number: int, reason: str) -> None:
-        """Record that a trial must start again: its process or node was lost."""
-        self._append({"event": "lost", "number": number, "reason": reason})
+    def lost(self, number: int, reason: str, *, counts: bool = True) -> None:
+        """Record that a trial must start again: its process or node was lost, or is unfit.
+
+        Args:
+            number: the trial's.
+            reason: why.
+            counts: against ``search.retries``; not where its node is to blame.
+        """
+        self._append({"event": "lost", "number": number, "reason": reason, "counts": counts})
 
     def ended(self, record: TrialRecord) -> None:
         """Record how a trial ended; exactly once for each asked number."""
@@ -306,8 +318,10 @@ def _apply(event: Event, trials: dict[int, TrialRecord]) -> None:
             values = {part.name: getattr(event, part.name) for part in fields(Epoch)}
             trial.epochs.append(Epoch(**values))
             trial.host = event.host
+            trial.fruitless = 0
     elif isinstance(event, Lost):
         trial.retries += 1
+        trial.fruitless += event.counts
     else:
         _end(trial, event)
 

@@ -20,7 +20,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from spaces.parameters import Configuration
-from spaces.run_files import replacing
 from spaces.sections import TrainingSection
 from trainable.features import Features
 from trainable.head import Head
@@ -272,15 +271,14 @@ class CrossValidation:
         )
 
     def save(self, path: Path) -> None:
-        """Write everything needed to continue, whole or not at all."""
+        """Write everything needed to continue."""
         tensors = {
             f"{training.fold.number}/{name}": value.detach().cpu().contiguous()
             for training in self.trainings
             for name, value in training.state().items()
         }
         metadata = {"format": "polartune/checkpoint/1", "epoch": str(self.epoch)}
-        with replacing(path) as partial:
-            save_file(tensors, partial, metadata)
+        save_file(tensors, path, metadata)
 
     def restore(self, path: Path) -> None:
         """Continue from what ``save`` wrote.

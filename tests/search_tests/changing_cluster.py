@@ -20,6 +20,8 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
+if sys.argv[1] == "token":  # Ray reads it when it is imported
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "1" * 64}
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
@@ -32,6 +34,7 @@ from spaces.sections import ResourcesSection  # noqa: E402
 
 STORE = 80 * 1024 * 1024
 SECONDS = 100
+START = 8.0
 
 
 def cluster_of(*cpus: int) -> tuple[Cluster, list[Any]]:
@@ -151,18 +154,13 @@ def preflight_scene(folder: Path) -> dict[str, Any]:
     """A fit node; a trial too large for it; a node with another torch; one with another disk."""
     cluster, _ = cluster_of(1)
     (folder / "run").mkdir()
-    (folder / "path" / "torch-1.0.dist-info").mkdir(parents=True)
-    (folder / "path" / "torch-1.0.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: torch\nVersion: 1.0\n"
-    )
     found = {}
     with connected(ResourcesSection(device="cpu"), address=cluster.address) as place:
         found["fit"] = says(place, folder / "run")
         found["marks"] = len(list((folder / "run").glob(f"{MARK}*")))
         large = Place(1, "cpu", 8, 0.0)
         found["too large"] = says(large, folder / "run", minutes=0.05)
-        path = os.pathsep.join([str(folder / "path"), os.environ["PYTHONPATH"]])
-        other = join(cluster, env_vars={"PYTHONPATH": path})
+        other = join(cluster, **other_torch(folder))
         found["another torch"] = says(place, folder / "run")
         cluster.remove_node(other)
         found["another disk"] = with_another_disk(cluster, place, folder / "run")
@@ -192,8 +190,160 @@ def with_another_disk(cluster: Cluster, place: Place, folder: Path) -> str | Non
         node.wait()
 
 
+def other_torch(folder: Path) -> dict[str, Any]:
+    """What makes a node that has another torch, to all appearances."""
+    found = folder / "path" / "torch-1.0.dist-info"
+    found.mkdir(parents=True)
+    (found / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.0\n")
+    path = os.pathsep.join([str(folder / "path"), os.environ["PYTHONPATH"]])
+    return {"env_vars": {"PYTHONPATH": path}}
+
+
+def unfit_scene(folder: Path) -> dict[str, Any]:
+    """A node with another torch joins a search; then a fit one; then the first one crashes.
+
+    A second search begins when the only node left is the unfit one.
+    """
+    run, second = RunFiles(folder), RunFiles(folder / "second")
+    cluster, [first] = cluster_of(1)
+    others: list[Any] = []
+
+    def count(sign: str) -> int:
+        return run.trials.read_text().count(sign) if run.trials.exists() else 0
+
+    def running(number: int) -> None:
+        until(lambda: len(list(run.heartbeats.glob("*.json"))) == number)
+
+    def change() -> None:
+        running(1)
+        join(cluster, 2, **other_torch(folder))
+        until(lambda: run.log.exists() and "gets no more trials" in run.log.read_text())
+        others.append(join(cluster))
+        running(2)
+        back.append(count('"counts": false'))
+        crash(cluster, first)
+        until(lambda: count('"counts": true') > 0)
+        # The one fit slot is taken and the unfit ones are free: long enough for a start on these.
+        time.sleep(START)
+        (folder / "played").touch()
+
+    back: list[int] = []
+    changes = threading.Thread(target=change, daemon=True)
+    with connected(ResourcesSection(device="cpu"), address=cluster.address) as place:
+        changes.start()
+        outcome = search(run, place, console=None, opener="simulated_workload:open_problem")
+        changes.join(timeout=10)
+        back.append(count('"counts": false'))
+        crash(cluster, others[0])
+        second.root.mkdir()
+        second.study.write_text(run.study.read_text())
+        try:
+            search(second, place, console=None, opener="simulated_workload:open_problem")
+        except UserError as error:
+            told = f"{type(error).__name__} {error}"
+    return {
+        "complete": outcome.complete,
+        "failed": outcome.failed,
+        "back": back,
+        "played": not changes.is_alive(),
+        "alone": told,
+    }
+
+
+def in_a_process(scene: str, folder: Path, address: str, **environment: str) -> Any:
+    """Start another scene of this file as a driver that can be lost, or ends by itself."""
+    found = {name: value for name, value in (os.environ | environment).items() if value}
+    return subprocess.Popen(
+        [sys.executable, __file__, scene, str(folder), address],
+        env=found,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def driver_scene(folder: Path) -> dict[str, Any]:
+    """What ``polartune search`` does with the cluster at the address that is given."""
+    try:
+        with connected(ResourcesSection(device="cpu"), address=sys.argv[3]) as place:
+            run = RunFiles(folder)
+            search(run, place, console=None, opener="simulated_workload:open_problem")
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+    return {}
+
+
+def head_scene(folder: Path) -> dict[str, Any]:
+    """The head of a cluster is killed in the middle of a search."""
+    run = RunFiles(folder)
+    cluster, _ = cluster_of(1)
+    driver = in_a_process("driver", folder, cluster.address)
+    until(lambda: run.trials.exists() and run.trials.read_text().count('"event": "epoch"') > 3)
+    os.kill(cluster.head_node.all_processes["gcs_server"][0].process.pid, signal.SIGKILL)
+    began = time.monotonic()
+    _, told = driver.communicate(timeout=60)
+    return {"code": driver.returncode, "told": told, "seconds": time.monotonic() - began}
+
+
+def token_scene(folder: Path) -> dict[str, Any]:
+    """Drivers without the token of a cluster, and with that of another."""
+    cluster, _ = cluster_of(1)
+    found = {}
+    for name, token in (("none", ""), ("wrong", "0" * 64)):
+        driver = in_a_process(
+            "driver", folder, cluster.address, RAY_AUTH_TOKEN=token, HOME=str(folder)
+        )
+        _, told = driver.communicate(timeout=60)
+        found[name] = [driver.returncode, told]
+    return found
+
+
+def empty_scene(folder: Path) -> dict[str, Any]:
+    """A cluster of nothing but a head, which gets its first node when it is asked for one."""
+    run = RunFiles(folder)
+    cluster, _ = cluster_of()
+    said: list[str] = []
+    with connected(ResourcesSection(device="cpu", slots=1), address=cluster.address) as place:
+        threading.Timer(2.0, lambda: join(cluster)).start()
+        preflight(place, [run.root], say=said.append, minutes=1.0)
+        outcome = search(run, place, console=None, opener="simulated_workload:open_problem")
+    return {"said": said, "complete": outcome.complete}
+
+
+def filled_here(run_root: str, device: str, part: Any) -> str:
+    """Fill a part of a bank; return the node that did it, once each has begun one."""
+    import ray
+
+    from trainable.problem import fill_part
+
+    node = str(ray.get_runtime_context().get_node_id())
+    (Path(run_root) / f"{node}.node").touch()
+    until(lambda: len(list(Path(run_root).glob("*.node"))) == 2)
+    fill_part(run_root, device, part)
+    return node
+
+
+def bank_scene(folder: Path) -> dict[str, Any]:
+    """The bank of a run is filled on two nodes."""
+    from trainable.problem import missing_parts
+
+    cluster, _ = cluster_of(1, 1)
+    with connected(ResourcesSection(device="cpu"), address=cluster.address) as place:
+        [parts] = place.run_on_slots(missing_parts, [(str(folder), "cpu")])
+        done_on = place.run_on_slots(filled_here, [(str(folder), "cpu", part) for part in parts])
+        [left] = place.run_on_slots(missing_parts, [(str(folder), "cpu")])
+    return {"parts": len(parts), "nodes": len(set(done_on)), "left": len(left)}
+
+
 SCENES = {
     "search": search_scene,
+    "unfit": unfit_scene,
+    "driver": driver_scene,
+    "head": head_scene,
+    "token": token_scene,
+    "empty": empty_scene,
+    "bank": bank_scene,
     "slots": slots_scene,
     "growth": growth_scene,
     "preflight": preflight_scene,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from simulated_workload import epoch_of
 
 from search.board import Board
+from search.report import Report
 from search.scheduler import RungScheduler
 from search.searcher import StudySearcher
-from search.trial import Report
 from spaces.run_files import RunFiles
 from spaces.study import Study, read_study
 from spaces.trial_log import TrialRecord, scores
@@ -46,14 +47,16 @@ class Driver:
         report: Callable[[TrialRecord, int], Report] = report_of,
         searcher: type[StudySearcher] = StudySearcher,
         study: Study | None = None,
+        nodes: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self.study = study or read_study(run.study)
-        self.board = Board(self.study, run)
+        self.board = Board(self.study, run, nodes=nodes)
         self.searcher = searcher(self.board, slots)
         self.scheduler = RungScheduler(self.board, slots)
         self.running: dict[str, FakeTuneTrial] = {}
         self.report = report
         self.most_running = 0
+        self.given: list[dict[str, Any]] = []
         self._started = 0
 
     def fill(self) -> bool:
@@ -66,6 +69,7 @@ class Driver:
                 return True
             if suggestion is None:
                 return False
+            self.given.append(suggestion)
             self.running[tune_id] = FakeTuneTrial(tune_id)
             self.scheduler.on_trial_add(None, self.running[tune_id])
             self.most_running = max(self.most_running, len(self.running))

@@ -78,6 +78,11 @@ class CrossValidation:
         if self.faults.get("raise"):
             message = "this configuration is impossible"
             raise RuntimeError(message)
+        if self.faults.get("memory"):
+            raise MemoryError
+        if self.faults.get("cuda") and self.problem.once(self.configuration, "cuda"):
+            message = "CUDA error: an illegal memory access was encountered"
+            raise RuntimeError(message)
         if self.faults.get("full"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if self.faults.get("hang"):

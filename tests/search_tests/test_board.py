@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from driving import Driver
 from search_studies import MakeRun, make_study
 from simulated_workload import FOLDS, PATIENTS, epoch_of
 
-from search.board import Board
+from search.board import LOST, MOST_UNFIT, Board
+from search.report import Report
+from spaces.errors import RefusedError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles, sha256_of, write_out_of_fold
-from spaces.trial_log import TrialLog
+from spaces.trial_log import TrialLog, TrialRecord, read_trials
 
 CONFIGURATION = Configuration(0.25, 1e-3, 1e-3, 0.5)
 LOGGED = 2
@@ -60,3 +63,115 @@ def test_a_trial_that_ends_leaves_no_checkpoint(make_run: MakeRun) -> None:
     board = Board(make_study(), run)
     board.end(board.trials[0], "stopped", "rung 2")
     assert not folder.exists()
+
+
+def lose(driver: Driver, times: int = 1, epochs: int = 0) -> None:
+    """Let the process of the one running trial die, each time after so many new epochs."""
+    for _ in range(times):
+        driver.fill()
+        [tune_id] = driver.running
+        for _ in range(epochs):
+            driver.advance(tune_id)
+        driver.lose(tune_id)
+    driver.fill()
+
+
+def test_losses_count_only_without_a_new_epoch_in_between(make_run: MakeRun) -> None:
+    """A long trial on spot nodes is lost again and again, and gets on."""
+    run = make_run(trials=1, scheduler="none", retries=1, epochs=8)
+    driver = Driver(run)
+    lose(driver, times=3, epochs=2)
+    [trial] = driver.board.trials
+    assert (trial.state, trial.retries, len(trial.epochs)) == (None, 3, 6)
+    lose(driver)
+    assert (trial.state, trial.reason) == ("failed", f"{LOST}, 2 of 2")
+
+
+def test_a_restarted_driver_counts_as_its_predecessor_did(make_run: MakeRun) -> None:
+    run = make_run(trials=1, scheduler="none", retries=2, epochs=8)
+    lose(Driver(run), times=2, epochs=1)
+    [trial] = read_trials(run.trials)
+    assert (trial.retries, trial.fruitless) == (2, 1)
+    lose(Driver(run))
+    [trial] = read_trials(run.trials)
+    assert (trial.retries, trial.fruitless) == (3, 2)
+
+
+def test_a_process_that_can_compute_no_more_is_a_loss_with_its_cause(make_run: MakeRun) -> None:
+    """Whether memory ran out inside or the kernel ended the process."""
+    run = make_run(trials=1, scheduler="none", retries=1)
+    driver = Driver(run, report=lambda t, _: Report(t.number, "n", lost="memory ran out (why)"))
+    for _ in range(2):
+        driver.fill()
+        [tune_id] = driver.running
+        driver.advance(tune_id)  # it is told to go on, so that it ends itself
+        driver.lose(tune_id)
+    assert driver.fill()
+    [trial] = read_trials(run.trials)
+    assert (trial.state, trial.reason) == ("failed", "memory ran out (why), 2 of 2")
+    assert '"reason": "memory ran out (why)", "counts": true' in run.trials.read_text()
+
+
+OTHER_TORCH = RefusedError("node b", "torch must be 2 as on the driver, got 1", "Mend it")
+
+
+def unfit(trial: TrialRecord, _: int) -> Report:
+    return Report(trial.number, "b", obstacle=OTHER_TORCH, node="b")
+
+
+def test_an_unfit_node_is_avoided_and_its_trial_starts_elsewhere(make_run: MakeRun) -> None:
+    """It is not the trial's fault, however often it happens."""
+    run = make_run(trials=1, scheduler="none", retries=0)
+    driver = Driver(run, report=unfit, nodes=lambda: ["a", "b"])
+    for _ in range(2):
+        driver.fill()
+        [tune_id] = driver.running
+        driver.advance(tune_id)
+        driver.lose(tune_id)
+    driver.fill()
+    assert [suggestion["unfit"] for suggestion in driver.given] == [[], ["b"], ["b"]]
+    [trial] = read_trials(run.trials)
+    assert (trial.state, trial.retries, trial.fruitless) == (None, 2, 0)
+    assert '"reason": "its node is unfit", "counts": false' in run.trials.read_text()
+    assert driver.board.obstacle is None
+
+
+@pytest.mark.parametrize("nodes", [[], ["b"]], ids=["own Ray", "the only node"])
+def test_a_search_ends_where_no_fit_node_is_left(make_run: MakeRun, nodes: list[str]) -> None:
+    driver = Driver(make_run(trials=1, scheduler="none"), report=unfit, nodes=lambda: nodes)
+    driver.fill()
+    driver.advance(min(driver.running))
+    assert driver.running == {}
+    assert driver.board.obstacle is OTHER_TORCH
+    assert driver.fill()
+
+
+def test_a_search_ends_when_the_last_fit_node_leaves(make_run: MakeRun) -> None:
+    nodes = ["a", "b"]
+    driver = Driver(make_run(trials=1, scheduler="none"), report=unfit, nodes=lambda: nodes)
+    driver.fill()
+    driver.advance(min(driver.running))
+    driver.board.require_fit_node()
+    assert driver.board.obstacle is None
+    nodes.remove("a")
+    driver.board.require_fit_node()
+    assert driver.board.obstacle is OTHER_TORCH
+    driver.board.obstacle = None
+    nodes.clear()  # others may come
+    driver.board.require_fit_node()
+    assert driver.board.obstacle is None
+
+
+def test_trials_that_return_from_one_unfit_node_without_end_end_the_search(
+    make_run: MakeRun,
+) -> None:
+    run = make_run(trials=1, scheduler="none")
+    driver = Driver(run, report=unfit, nodes=lambda: ["a", "b"])
+    for _ in range(MOST_UNFIT):
+        driver.fill()
+        [tune_id] = driver.running
+        driver.advance(tune_id)
+        driver.lose(tune_id)
+    driver.fill()
+    driver.advance(min(driver.running))
+    assert driver.board.obstacle is OTHER_TORCH

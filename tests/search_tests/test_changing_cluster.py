@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,8 @@ from search_studies import MakeRun
 from test_run import EVERY, outcome, run_search
 
 from search.place import Place
+from spaces.errors import BAD_INPUT, TERMINATED
+from spaces.run_files import sha256_of
 from spaces.trial_log import read_trials
 
 pytestmark = pytest.mark.slow
@@ -23,6 +26,7 @@ pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parent / "changing_cluster.py"
 # Enough for the changes on a slow machine; when all have been played, trials take no time.
 TRIALS = 60
+FEW = 12
 
 Play = Callable[[str, Path], dict[str, Any]]
 
@@ -101,3 +105,89 @@ def test_a_preflight_says_what_is_wrong_with_which_node(tmp_path: Path, play: Pl
         f"{tmp_path}/run must be the driver's folder of that name, and another folder is in"
         in (said["another disk"])
     )
+
+
+def test_an_unfit_node_that_joins_ends_no_search(
+    make_run: MakeRun, two_slots: Place, play: Play
+) -> None:
+    """Its trials start again elsewhere; without a fit node a search ends, and says why."""
+    undisturbed = make_run("undisturbed", trials=FEW)
+    run_search(undisturbed, two_slots)
+    run = make_run("unfit", trials=FEW)
+    slow = {"lambda": EVERY, "seconds": 0.6, "until": "played"}
+    (run.root / "faults.json").write_text(json.dumps([slow]))
+    played = play("unfit", run.root)
+    assert played["played"]
+    assert played["failed"] == 0
+    assert outcome(read_trials(run.trials)) == outcome(read_trials(undisturbed.trials))
+    before, after = played["back"]
+    assert 1 <= before <= 4
+    assert after == before, "a trial was given to the unfit node again"
+    start, _, rest = played["alone"].partition(": torch must be ")
+    assert start.startswith("RefusedError node ")
+    assert "as on the driver, got 1.0." in rest
+
+
+def test_a_driver_whose_cluster_loses_its_head_says_so_within_seconds(
+    make_run: MakeRun, two_slots: Place, play: Play
+) -> None:
+    undisturbed = make_run("undisturbed", trials=FEW)
+    run_search(undisturbed, two_slots)
+    run = make_run("headless", trials=FEW)
+    (run.root / "faults.json").write_text(json.dumps([{"lambda": EVERY, "seconds": 0.3}]))
+    played = play("head", run.root)
+    assert played["code"] == TERMINATED
+    told = r"polartune: Ray: the head at [0-9.]+:[0-9]+ has gone. The same command goes on from"
+    assert re.match(told, played["told"])
+    assert len(played["told"].splitlines()) == 1
+    assert played["seconds"] < 15
+    assert any(trial.state is None for trial in read_trials(run.trials))
+    run_search(run, two_slots)
+    assert outcome(read_trials(run.trials)) == outcome(read_trials(undisturbed.trials))
+
+
+def test_a_driver_without_the_token_of_a_cluster_is_told_so(make_run: MakeRun, play: Play) -> None:
+    played = play("token", make_run(trials=1).root)
+    code, told = played["none"]
+    assert code == BAD_INPUT
+    [line] = told.splitlines()
+    assert re.match(r"--address .*: Ray refuses this user \(.*oken.*\)\. Put the token", line)
+    code, told = played["wrong"]
+    assert code == BAD_INPUT
+    # Ray's own client repeats on stderr that the token is wrong, and raises that nobody answers.
+    *of_ray, line = told.splitlines()
+    assert all("gcs_client" in other for other in of_ray)
+    assert re.match(r"--address .*: no Ray cluster answers \(.*\)\. Start .* and its token", line)
+
+
+def test_a_cluster_without_nodes_gets_one_and_searches(make_run: MakeRun, play: Play) -> None:
+    run = make_run(trials=2)
+    assert play("empty", run.root) == {
+        "said": ["Waiting for a slot of 1 CPU, at most 1 minutes."],
+        "complete": 2,
+    }
+
+
+def test_a_bank_is_filled_on_two_nodes_as_on_one(phantom: Path, tmp_path: Path, play: Play) -> None:
+    from small_runs import prepare_run
+
+    from trainable.problem import fill_part, missing_parts
+
+    one, two = (prepare_run(make(tmp_path / name), phantom) for name in ("one", "two"))
+    for part in missing_parts(str(one.root), "cpu"):
+        fill_part(str(one.root), "cpu", part)
+    played = play("bank", two.root)
+    assert (played["nodes"], played["left"]) == (2, 0)
+    assert played["parts"] >= 2
+    assert banks(tmp_path / "one") == banks(tmp_path / "two")
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def banks(folder: Path) -> dict[str, str]:
+    """The digest of every tensor file of the banks, by path."""
+    found = (folder / "banks").rglob("*.safetensors")
+    return {str(path.relative_to(folder)): sha256_of(path) for path in found}

@@ -11,9 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from search.place import Place, connected, place_of, slots_of
-from search.reach import _scratch, _short_base, cluster_environment
+from search.reach import (
+    UNNAMED_SECONDS,
+    _keeping_signals,
+    _scratch,
+    _short_base,
+    cluster_environment,
+)
 from spaces.errors import InputError, RefusedError
 from spaces.sections import ResourcesSection
 
@@ -111,6 +118,36 @@ def test_a_temporary_folder_too_long_for_sockets_gives_way_to_a_short_one(
     monkeypatch.setattr(os, "access", lambda path, _: str(path) != SHORT)
     with pytest.raises(InputError, match=r"^TMPDIR: its path must have at most \d+ characters"):
         _short_base()
+
+
+def test_folders_of_drivers_that_died_before_they_named_them_go(tmp_path: Path) -> None:
+    long_ago = time.time() - 2 * UNNAMED_SECONDS
+    for name in (".polartune-locked", ".polartune-dead", ".polartune-unlocked", ".polartune-new"):
+        (tmp_path / name).mkdir()
+    for name in (".polartune-locked", ".polartune-dead"):
+        (tmp_path / name / "lock").touch()
+    with FileLock(tmp_path / ".polartune-locked" / "lock"):
+        for name in (".polartune-locked", ".polartune-dead", ".polartune-unlocked"):
+            os.utime(tmp_path / name, (long_ago, long_ago))
+        with _scratch(tmp_path):
+            left = {path.name for path in tmp_path.glob(".*")}
+    assert left == {".polartune-locked", ".polartune-new"}
+
+
+def test_sigterm_stays_with_a_driver_whose_ray_did_not_start() -> None:
+    def of_ray(*_: object) -> None:
+        """What Ray's own handler is here."""
+
+    before = signal.getsignal(signal.SIGTERM)
+
+    def fail() -> None:
+        with _keeping_signals():
+            signal.signal(signal.SIGTERM, of_ray)
+            raise ValueError("no Ray")
+
+    with pytest.raises(ValueError, match="no Ray"):
+        fail()
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_folders_of_other_users_are_left_alone(

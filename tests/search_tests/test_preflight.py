@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,10 @@ from search.preflight import (
     refuse_other_versions,
     versions,
 )
+from spaces.environment import describe_computing
 from spaces.errors import InputError, RefusedError
+from spaces.run_files import RunFiles, read_json
+from spaces.storage import outlasting
 
 Answers = Callable[[Sequence[Path]], dict[Node, Answer]]
 
@@ -117,19 +122,71 @@ def test_a_preflight_refuses_other_versions_and_an_empty_cluster(
         preflight(PLACE, [tmp_path], say=lambda _: None)
 
 
-def test_a_node_that_joins_later_is_compared_before_it_opens_a_study() -> None:
-    def workplace(**other: str) -> Workplace:
-        return Workplace("run", "cpu", "builtins:print", 1, 1.0, versions={**versions(), **other})
+@pytest.fixture
+def workplace(tmp_path: Path) -> Callable[..., Workplace]:
+    """What a driver with these versions gives to a node that joins."""
+    RunFiles(tmp_path).study.touch()
 
+    def give(opener: str = "builtins:print", **other: str) -> Workplace:
+        expected = {**versions(), **other}
+        return Workplace(str(tmp_path), "cpu", opener, 1, 1.0, versions=expected)
+
+    return give
+
+
+@pytest.mark.parametrize("library", ["numpy", "pillow", "efficientnet-lite-pytorch"])
+def test_a_node_that_joins_later_is_compared_before_it_opens_a_study(
+    workplace: Callable[..., Workplace], library: str
+) -> None:
     workplace().open()
-    with pytest.raises(RefusedError, match=r"numpy must be 0\.1 as on the driver, got [1-9]"):
-        workplace(numpy="0.1").open()
+    with pytest.raises(
+        RefusedError, match=rf"{library} must be 0\.0\.7 as on the driver, got [0-9]"
+    ):
+        workplace(**{library: "0.0.7"}).open()
+
+
+def test_what_nodes_must_share_is_what_a_log_is_begun_with() -> None:
+    assert describe_computing().keys() - {CODE} <= versions().keys()
+
+
+def test_a_node_without_the_run_says_so_after_it_has_waited(
+    workplace: Callable[..., Workplace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(
+        "search.actor.outlasting", partial(outlasting, seconds=0.5, sleep=waited.append)
+    )
+    RunFiles(tmp_path).study.unlink()
+    with pytest.raises(InputError) as caught:
+        workplace().open()
+    assert waited
+    assert str(caught.value) == (
+        f"node {socket.gethostname()}: {tmp_path} must be the driver's folder of that name, and "
+        "its study.yaml cannot be seen (No such file or directory). Mount the shared storage on "
+        "every node, and work in it."
+    )
+
+
+def open_twice(run_root: str, device: str) -> str:
+    """Opens a problem whose cohort, on another server, comes back."""
+    told = Path(run_root) / "told"
+    if told.exists():
+        return device
+    told.touch()
+    return str(read_json(Path(run_root) / "absent.json", "cohort"))
+
+
+def test_storage_that_is_away_while_a_study_is_opened_is_waited_for(
+    workplace: Callable[..., Workplace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.actor.outlasting", partial(outlasting, sleep=lambda _: None))
+    assert workplace(f"{__name__}:open_twice").open() == "cpu"
 
 
 class GrowingPlace(Place):
     counts = iter(())
 
-    def slots_now(self) -> int:
+    def slots_now(self, unfit: Collection[str] = ()) -> int:
         return next(self.counts)
 
 

@@ -219,6 +219,30 @@ def test_a_trial_whose_process_always_dies_fails_after_all_retries(
 
 
 @pytest.mark.slow
+def test_a_process_that_can_compute_no_more_gets_no_other_trial(
+    make_run: MakeRun, two_slots: Place
+) -> None:
+    """A broken GPU would fail all that follow; memory that ran out is retried, then failed."""
+    run = make_run(trials=3, retries=1, scheduler="none", sampler="random", seed=10)
+    faults = [{"lambda": [0.5, 0.5], "cuda": True}, {"lambda": [1.0, 1.0], "memory": True}]
+    run_search(run, two_slots, 1, faults)
+    cuda, memory, other = read_trials(run.trials)
+    assert (cuda.state, cuda.retries) == ("complete", 1)
+    assert (memory.state, memory.reason) == ("failed", "memory ran out (MemoryError), 2 of 2")
+    assert other.state == "complete"
+    assert "its GPU failed (RuntimeError: CUDA error: an illegal memory" in run.trials.read_text()
+    assert "Traceback" not in run.trials.read_text()
+    assert "simulated_workload.py" in run.log.read_text()
+    # Each of the three losses ended a process, which trained nothing after it.
+    started = [(note["pid"], note["lambda"]) for note in notes(run.root, "started")]
+    processes = [pid for pid, _ in started]
+    assert len(set(processes)) == 4
+    for pid in set(processes):
+        at = [place for place, other in enumerate(processes) if other == pid]
+        assert at == list(range(at[0], at[-1] + 1))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["hang", "freeze"])
 def test_a_trial_that_hangs_is_ended_with_a_reason(
     make_run: MakeRun, two_slots: Place, fault: str
@@ -297,7 +321,8 @@ def test_retries_go_on_counting_after_the_driver_was_restarted(
     for number, (source, configuration) in enumerate((first, second)):
         log.asked(number, configuration, source)
     log.lost(0, "lost: its process or node died")
-    run_search(run, two_slots, 2, [{"lambda": [0.5, 0.5], "die": True}])
+    # In its first epoch: a new one would make up for the loss before.
+    run_search(run, two_slots, 2, [{"lambda": [0.5, 0.5], "die": True, "epoch": 1}])
     lost, _ = read_trials(run.trials)
     assert (lost.reason, lost.retries) == ("lost: its process or node died, 2 of 2", 1)
     assert len(notes(run.root, "started")) == 2

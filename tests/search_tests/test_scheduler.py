@@ -12,8 +12,8 @@ from search_studies import MakeRun, make_study
 from simulated_workload import value_of
 
 from search.board import Board
+from search.report import Report
 from search.scheduler import RungScheduler, rivals, rungs, settle, stop_reason
-from search.trial import Report
 from spaces.parameters import Configuration
 from spaces.sections import SearchSection
 from spaces.trial_log import Epoch, TrialRecord, read_trials

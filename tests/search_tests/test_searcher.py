@@ -17,8 +17,8 @@ from optuna.trial import TrialState
 from search_studies import MakeRun, make_study
 from simulated_workload import value_of
 
+from search.report import Report
 from search.searcher import StudySearcher, distributions, sampler_of
-from search.trial import Report
 from spaces.parameters import Configuration, Space
 from spaces.run_files import RunFiles
 from spaces.sections import SearchSection

@@ -11,8 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 
 from search.board import Board
+from search.report import Report
 from search.tensorboard import Curves
-from search.trial import Report
 from spaces.trial_log import LOSSES, TrialRecord, read_trials
 
 

@@ -83,3 +83,28 @@ def test_a_missing_or_damaged_file_is_bad_input(tmp_path):
 def test_nan_is_never_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "file.json", "best", {"value": float("nan")})
+
+
+def test_nothing_is_made_outside_of_what_is_there(tmp_path):
+    """Storage that is away must not be begun anew beside it."""
+    root = tmp_path / "run"
+    with pytest.raises(FileNotFoundError):
+        write_json(root / "a" / "b" / "file.json", "best", {}, within=root)
+    assert not root.exists()
+    root.mkdir()
+    write_json(root / "a" / "b" / "file.json", "best", {}, within=root)
+    assert read_json(root / "a" / "b" / "file.json", "best")
+    with pytest.raises(FileNotFoundError):
+        write_json(root / "c" / "file.json", "best", {}, within=root / "c")
+    assert not (root / "c").exists()
+
+
+def test_unfinished_files_of_two_computers_have_two_names(tmp_path, monkeypatch):
+    """Containers that share storage have the same process numbers."""
+    names = set()
+    for host in ("one", "two"):
+        monkeypatch.setattr("socket.gethostname", lambda host=host: host)
+        with replacing(tmp_path / "file") as partial:
+            partial.touch()
+            names.add(partial.name)
+    assert len(names) == 2

@@ -9,7 +9,7 @@ import pytest
 
 from spaces.errors import InputError
 from spaces.parameters import Configuration
-from spaces.storage import AWAY_SECONDS, outlasting
+from spaces.storage import AWAY_SECONDS, is_away, outlasting
 from spaces.trial_log import TrialLog, read_trials
 
 CONFIGURATION = Configuration(0.5, 1e-3, 1e-2, 0.5)
@@ -49,6 +49,22 @@ def test_a_full_disk_is_not_waited_for():
     with pytest.raises(OSError, match="No space left"):
         server.outlast()
     assert server.now == 0.0
+
+
+def told_in_other_words(number):
+    try:
+        Server(1.0, number).read()
+    except OSError:
+        raise InputError("cohort.csv", "cannot be read", "Put it back") from None
+
+
+@pytest.mark.parametrize(("number", "away"), [(errno.ESTALE, True), (errno.ENOSPC, False)])
+def test_an_error_that_was_told_in_other_words_is_known_by_what_was_behind_it(number, away):
+    with pytest.raises(InputError) as caught:
+        told_in_other_words(number)
+    assert is_away(caught.value) is away
+    assert not is_away(InputError("study.yaml", "low must be > 0", ""))
+    assert not is_away(OSError("a page of a file is damaged"))
 
 
 @pytest.fixture

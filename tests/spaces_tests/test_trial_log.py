@@ -52,6 +52,19 @@ def test_a_trial_that_has_not_ended_remembers_the_machine_of_its_last_epoch(tmp_
     assert read_trials(path)[1].host == "node-3"
 
 
+def test_a_new_epoch_makes_up_for_losses_and_an_unfit_node_is_no_loss(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    log = filled(path)
+    log.lost(1, "lost: its process or node died")
+    log.epoch(1, epoch_of(1), "")
+    log.lost(1, "its node is unfit", counts=False)
+    assert [(t.retries, t.fruitless) for t in read_trials(path)] == [(0, 0), (2, 0)]
+    log.lost(1, "lost: its process or node died")
+    with path.open("a") as file:  # as logs were before it was said whether a loss counts
+        file.write('{"event": "lost", "number": 1, "reason": "lost"}\n')
+    assert (read_trials(path)[1].retries, read_trials(path)[1].fruitless) == (4, 2)
+
+
 def test_a_torn_last_line_is_ignored(tmp_path):
     path = tmp_path / "trials.jsonl"
     filled(path)
