@@ -103,7 +103,7 @@ def _scratch(base: Path) -> Iterator[Path]:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
 
 
 def _remove_unlocked(folder: Path) -> None:
@@ -111,7 +111,23 @@ def _remove_unlocked(folder: Path) -> None:
     with contextlib.suppress(OSError, Timeout):
         if folder.stat().st_uid == os.getuid():
             with FileLock(folder / LOCK, timeout=0):
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a scratch folder; its lock goes last.
+
+    Processes of a Ray that was killed may still write into it. What is left then is found again by
+    its lock.
+    """
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != LOCK:
+                path.unlink(missing_ok=True)
+        if [path.name for path in folder.iterdir()] == [LOCK]:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
