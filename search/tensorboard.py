@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,10 +22,11 @@ from tensorboard.plugins.hparams.summary_v2 import (
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from spaces.parameters import Choices, Range, Space
+from spaces.storage import outlasting
 from spaces.trial_log import Epoch, TrialRecord
 
 SCORE = "mean/metric/score"
-STATE = "state"
+STATE, STUDY = "state", "study"
 _STATUS = {
     "complete": api_pb2.STATUS_SUCCESS,
     "stopped": api_pb2.STATUS_SUCCESS,
@@ -43,46 +44,54 @@ class Curves:
 
     def __init__(self, folder: Path, space: Space, trials: Iterable[TrialRecord] = ()) -> None:
         self._folder = folder
-        self._writers: dict[int, EventFileWriter] = {}
+        self._writers: dict[str, EventFileWriter] = {}
         ended = [trial for trial in trials if trial.state is not None]
         self._ended = len(ended)
         self._best = max(
             (t.score for t in ended if t.is_complete and t.score is not None), default=None
         )
-        self._study = _writer(folder / "study")
-        _add(self._study, hparams_config_pb(_hparams(space), [Metric(SCORE)]))
-        self._study.flush()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._write(STUDY, [(hparams_config_pb(_hparams(space), [Metric(SCORE)]), 0)])
 
     def reported(self, trial: TrialRecord, epoch: Epoch) -> None:
         """Write the curves of one epoch."""
-        writer = self._writer(trial.number)
-        _add(writer, _scalars(_points(epoch)), step=epoch.epoch)
-        writer.flush()
+        self._write(_name(trial.number), [(_scalars(_points(epoch)), epoch.epoch)])
 
     def ended(self, trial: TrialRecord) -> None:
         """Write the trial's HParams and final state, and the best score so far."""
-        writer = self._writer(trial.number)
+        name = _name(trial.number)
         values = {**trial.configuration.as_dict(), STATE: str(trial.state)}
-        _add(writer, hparams_pb(values, trial_id=_name(trial.number)))
-        _add(writer, _end_of_session(trial))
-        self._writers.pop(trial.number).close()
+        self._write(name, [(hparams_pb(values, trial_id=name), 0), (_end_of_session(trial), 0)])
+        self._writers.pop(name).close()
         self._ended += 1
         if trial.is_complete and trial.score is not None:
             self._best = trial.score if self._best is None else max(self._best, trial.score)
         if self._best is not None:
-            _add(self._study, _scalars({"best/metric/score": self._best}), step=self._ended)
-            self._study.flush()
+            self._write(STUDY, [(_scalars({"best/metric/score": self._best}), self._ended)])
 
     def close(self) -> None:
         """Close all files."""
-        for writer in (self._study, *self._writers.values()):
+        for writer in self._writers.values():
             with suppress(OSError):  # it would hide why nothing more can be written
                 writer.close()
 
-    def _writer(self, number: int) -> EventFileWriter:
-        if number not in self._writers:
-            self._writers[number] = _writer(self._folder / _name(number))
-        return self._writers[number]
+    def _write(self, name: str, summaries: Sequence[tuple[Summary, int]]) -> None:
+        """Write summaries, each with its step, and wait until they are in the file."""
+        outlasting(lambda: self._write_once(name, summaries))
+
+    def _write_once(self, name: str, summaries: Sequence[tuple[Summary, int]]) -> None:
+        if name not in self._writers:
+            # A writer makes its folder, and would make one where the run's storage is away.
+            self._folder.stat()
+            self._writers[name] = _writer(self._folder / name)
+        writer = self._writers[name]
+        try:
+            for summary, step in summaries:
+                _add(writer, summary, step)
+            writer.flush()
+        except OSError:
+            del self._writers[name]  # it raises the same for ever; another one begins a new file
+            raise
 
 
 def _name(number: int) -> str:
@@ -140,7 +149,7 @@ def _scalars(points: Mapping[str, float]) -> Summary:
     return Summary(value=values)
 
 
-def _add(writer: EventFileWriter, summary: Summary, step: int = 0) -> None:
+def _add(writer: EventFileWriter, summary: Summary, step: int) -> None:
     # Serialised and parsed again: TensorBoard's stub has message classes of its own.
     own = Summary.FromString(summary.SerializeToString())
     writer.add_event(Event(wall_time=time.time(), step=step, summary=own))

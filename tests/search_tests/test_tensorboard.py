@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tensorboard.plugins.hparams import metadata
 from search.board import Board
 from search.report import Report
 from search.tensorboard import Curves
+from spaces.parameters import Space
 from spaces.trial_log import LOSSES, TrialRecord, read_trials
 
 
@@ -107,3 +109,24 @@ def test_the_driver_needs_neither_torch_nor_tensorboardx() -> None:
     code = "import sys, search.run; print(sorted({'torch', 'tensorboardX'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_storage_that_goes_for_a_while_costs_no_curve(
+    trials: tuple[Path, list[TrialRecord]], tmp_path: Path
+) -> None:
+    trial = next(its for its in trials[1] if len(its.epochs) > 1)
+    run, away = tmp_path / "storage", tmp_path / "away"
+    curves = Curves(run / "tensorboard", Space())
+    curves.reported(trial, trial.epochs[0])
+    run.rename(away)
+    back = threading.Timer(1.0, away.rename, [run])
+    back.start()
+    for epoch in trial.epochs[1:]:
+        curves.reported(trial, epoch)
+    back.join()
+    curves.ended(trial)
+    curves.close()
+    found = read_back(run / "tensorboard" / f"trial_{trial.number:04d}")
+    steps = [event.step for event in found.Scalars("mean/metric/score")]
+    assert steps == [epoch.epoch for epoch in trial.epochs]
