@@ -259,9 +259,12 @@ def refuse_other_code(path: Path) -> None:
         if here.get(name) != now
     ]
     if changed:
+        told = ", ".join(changed)
+        if len(told) > SHOWN:  # a damaged log may hold anything
+            told = f"{told[:SHOWN]} ..."
         raise RefusedError(
             str(path),
-            f"{', '.join(changed)} changed since the first trial: scores would not compare",
+            f"{told} changed since the first trial: scores would not compare",
             "Restore what began the run, or begin a run of another name",
         )
 
