@@ -115,7 +115,6 @@ def test_a_fault_of_the_peers_is_played(tmp_path: Path) -> None:
     [row] = result["rows"]
     assert row["fault"] == "checkpoints truncated"
     assert row["played"]
-    assert row["observed"], "half a file was taken for a checkpoint"
     assert len(row["exit_codes"]) == 1
 
 
