@@ -19,6 +19,8 @@ from trainable.network import draw_linear
 from trainable.problem import Problem
 from trainable.seeds import torch_generator
 
+pytestmark = pytest.mark.slow
+
 
 def problem_of(run):
     return Problem(read_study(run.study), open_cohort(run), run.root, "cpu")
@@ -87,7 +89,6 @@ def test_the_development_set_model_starts_from_the_development_set_model(first_s
     assert_continues(training.head, state, seed=problem.study.seed, fold=5)
 
 
-@pytest.mark.slow
 def test_a_second_step_runs_to_its_end_and_names_the_first(first_step, second_step):
     run = second_step()
     search_in_process(run)
@@ -120,7 +121,6 @@ def test_fewer_layers_give_every_fold_the_trunk_of_its_own_fold(first_step, seco
     assert np.diag(apart).max() < 0.1 * apart[~np.eye(5, dtype=bool)].min()
 
 
-@pytest.mark.slow
 def test_a_second_step_with_trunks_of_its_own_runs_to_its_end(first_step, second_step):
     """Six banks are filled; the final model predicts as the training did that made it."""
     gentle = {"lambda": 0.5, "augmentation_strength": 0.0, "learning_rate": 0.0003}
