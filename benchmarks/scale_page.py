@@ -113,12 +113,49 @@ def _driver_rows(found: Result, results: Results) -> list[list[str]]:
     return rows
 
 
+def _faults(results: Results) -> list[str]:
+    if "faults" not in results:
+        return []
+    found = results["faults"]
+    rows = [
+        [
+            row["fault"],
+            *(
+                "" if row[name] is None else f"{row[name]:.1f}"
+                for name in ("detected_after_s", "recovered_after_s", "work_lost_s")
+            ),
+            "yes" if row["held"] else "; ".join(row["did_not_hold"]),
+        ]
+        for row in found["rows"]
+    ]
+    headings = ["fault", "detected s", "recovered s", "lost s", "held"]
+    held = sum(row["held"] for row in found["rows"])
+    said = f"{held} of {len(rows)} held, in {found['seconds'] / 60:.1f} minutes."
+    return [*grid(headings, rows), "", said, *verdicts(found)]
+
+
+def _soak(results: Results) -> list[str]:
+    if "soak" not in results:
+        return []
+    found, memory = results["soak"], results["soak"]["driver_mb"]
+    said = (
+        f"{found['trials']:,} trials on {found['settings']['slots']} slots in "
+        f"{found['seconds'] / 60:.1f} minutes: {found['killed']} processes killed, "
+        f"{found['started_again']} trials started again, {found['complete']:,} complete, "
+        f"{found['failed']} failed. Driver: {memory['after_warm_up']:.0f} MB after warm-up, "
+        f"{memory['at_the_end']:.0f} MB at the end."
+    )
+    return [said, *verdicts(found)]
+
+
 BLOCKS: Blocks = {
     "machine": SPEED_BLOCKS["machine"],
     "growth": SPEED_BLOCKS["growth"],
     "slots": _slots,
     "slopes": _slopes,
     "far": _far,
+    "faults": _faults,
+    "soak": _soak,
 }
 
 
