@@ -89,13 +89,7 @@ def _scratch(base: Path) -> Iterator[Path]:
     gets its name, so that no other driver finds it in between; one that has been without a name
     for long has lost its driver there.
     """
-    for left in base.glob(f"{SCRATCH}*"):
-        if (left / LOCK).exists():
-            _remove_unlocked(left)
-    for left in base.glob(f".{SCRATCH}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > UNNAMED_SECONDS:
-                _remove_unlocked(left)
+    _sweep(base)
     unnamed = Path(tempfile.mkdtemp(prefix=f".{SCRATCH}", dir=base))
     folder = unnamed.with_name(unnamed.name.removeprefix("."))
     with FileLock(unnamed / LOCK):
@@ -104,6 +98,18 @@ def _scratch(base: Path) -> Iterator[Path]:
             yield folder
         finally:
             _remove(folder)
+            _sweep(base)  # what processes of a killed Ray still wrote into when this one began
+
+
+def _sweep(base: Path) -> None:
+    """Remove the folders of dead drivers."""
+    for left in base.glob(f"{SCRATCH}*"):
+        if (left / LOCK).exists():
+            _remove_unlocked(left)
+    for left in base.glob(f".{SCRATCH}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > UNNAMED_SECONDS:
+                _remove_unlocked(left)
 
 
 def _remove_unlocked(folder: Path) -> None:
@@ -115,10 +121,9 @@ def _remove_unlocked(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a scratch folder; its lock goes last.
+    """Remove a scratch folder, or leave its lock in it, by which it is found again.
 
-    Processes of a Ray that was killed may still write into it. What is left then is found again by
-    its lock.
+    Processes of a Ray that was killed may still write into it.
     """
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
@@ -126,8 +131,11 @@ def _remove(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             elif path.name != LOCK:
                 path.unlink(missing_ok=True)
-        if [path.name for path in folder.iterdir()] == [LOCK]:
-            shutil.rmtree(folder, ignore_errors=True)
+        (folder / LOCK).unlink(missing_ok=True)
+        try:
+            folder.rmdir()
+        except OSError:
+            (folder / LOCK).touch()
 
 
 @contextmanager

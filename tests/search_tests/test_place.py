@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -103,6 +104,24 @@ def test_folders_of_dead_drivers_go_and_all_others_stay(tmp_path: Path) -> None:
         assert living.exists()
         assert not second.exists()
     assert not living.exists()
+
+
+def test_a_folder_that_a_dying_ray_still_writes_into_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, remove = tmp_path / "polartune-dead", shutil.rmtree
+    (left / "session").mkdir(parents=True)
+    (left / "lock").touch()
+
+    def remove_too_soon(path: Path, **how: bool) -> None:
+        remove(path, **how)
+        path.mkdir()
+
+    monkeypatch.setattr(shutil, "rmtree", remove_too_soon)
+    with _scratch(tmp_path):
+        monkeypatch.undo()
+        assert (left / "lock").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_temporary_folder_too_long_for_sockets_gives_way_to_a_short_one(
