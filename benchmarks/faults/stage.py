@@ -11,7 +11,7 @@ import yaml
 from rich.console import Console
 
 from analysis.choose.select import select
-from benchmarks.faults.driver import StuckError
+from benchmarks.faults.driver import StuckError, end_all
 from benchmarks.faults.scene import COHORT, NAME, NOTING, PATIENCE, PLAIN, STUDY, Scene
 from cohort.drawing.phantom import draw_phantom
 from spaces import errors
@@ -106,7 +106,7 @@ def half_done(folder: Path, new: Stage) -> Stage:
         scene.until(lambda: _has_all_kinds(scene), driver, "trial in training beside ended ones")
         driver.send(signal.SIGKILL, group=False)
         driver.wait(5.0)
-        scene.until(lambda: not scene.processes(), None, "end of its processes")
+        end_all(scene.processes())  # Ray's agents would stay for a minute
         scene.folder.rename(stage.folder)
     return stage
 
