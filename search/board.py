@@ -111,9 +111,7 @@ class Board:
         self.unfit: dict[str, UserError] = {}
         self.obstacle: UserError | None = None
         self._waiting = [trial for trial in self.trials if trial.state is None]
-        for trial in self.trials:
-            if trial.state is not None:  # its driver may have died before it could delete them
-                self._delete_checkpoints(trial)
+        self.tidy()
         for trial in self._waiting:
             trial.oof_sha256 = self._digest(trial)
 
@@ -232,6 +230,12 @@ class Board:
         with self._recording():
             for observer in self._observers:
                 observer.ended(trial)
+
+    def tidy(self) -> None:
+        """Delete what a dying driver, or storage that went, left of ended trials' checkpoints."""
+        for trial in self.trials:
+            if trial.state is not None:
+                self._delete_checkpoints(trial)
 
     def _avoid(self, node: str, why: UserError) -> None:
         """Give a node no more trials."""

@@ -121,6 +121,7 @@ def search(
         finally:
             if display:
                 display.close()
+        board.tidy()
         searcher.tell()
         _export(searcher.study, run.optuna_journal)
     return _outcome(board)

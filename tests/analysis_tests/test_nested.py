@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -107,13 +108,18 @@ def members(evaluated: Run, tmp_path: Path) -> tuple[list[Run], list[Patients]]:
     return runs, outcomes
 
 
+@pytest.fixture
+def found(members: tuple[list[Run], list[Patients]], tmp_path: Path) -> dict[str, Any]:
+    """What judging both outer folds together wrote to ``tmp_path``."""
+    runs, outcomes = members
+    judge_nested(tmp_path, runs[0].study, [(run.files, run.cohort) for run in runs], outcomes)
+    return dict(read_json(tmp_path / RESULT, KIND))
+
+
 def test_all_outer_folds_are_judged_together(
-    members: tuple[list[Run], list[Patients]], tmp_path: Path
+    members: tuple[list[Run], list[Patients]], found: dict[str, Any], tmp_path: Path
 ) -> None:
     runs, outcomes = members
-    study = runs[0].study
-    judge_nested(tmp_path, study, [(run.files, run.cohort) for run in runs], outcomes)
-    found = read_json(tmp_path / RESULT, KIND)
     frames = [pd.read_parquet(run.files.predictions) for run in runs]
     log_odds = [(its["logit_positive"] - its["logit_negative"]).to_numpy() for its in frames]
     known = [np.isfinite(its.target) for its in outcomes]
@@ -145,12 +151,9 @@ def test_all_outer_folds_are_judged_together(
 
 
 def test_the_page_says_what_the_intervals_rest_on_and_marks_small_folds(
-    members: tuple[list[Run], list[Patients]], tmp_path: Path
+    members: tuple[list[Run], list[Patients]], found: dict[str, Any], tmp_path: Path
 ) -> None:
-    runs, outcomes = members
-    study = runs[0].study
-    judge_nested(tmp_path, study, [(run.files, run.cohort) for run in runs], outcomes)
-    found = read_json(tmp_path / RESULT, KIND)
+    study = members[0][0].study
     page = write_nested(tmp_path, study).read_text()
     said = nested_answer(found)
     assert f"Each of {found['n']} patients" in said
@@ -171,12 +174,9 @@ def test_the_page_says_what_the_intervals_rest_on_and_marks_small_folds(
 
 
 def test_a_result_of_an_earlier_version_is_still_shown(
-    members: tuple[list[Run], list[Patients]], tmp_path: Path
+    members: tuple[list[Run], list[Patients]], found: dict[str, Any], tmp_path: Path
 ) -> None:
-    runs, outcomes = members
-    study = runs[0].study
-    judge_nested(tmp_path, study, [(run.files, run.cohort) for run in runs], outcomes)
-    found = read_json(tmp_path / RESULT, KIND)
+    study = members[0][0].study
     del found["format"], found["mean_auc"]["degenerate"]
     for row in found["outer_folds"]:
         del row["unreliable"]

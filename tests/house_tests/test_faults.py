@@ -96,28 +96,6 @@ def test_a_quick_matrix_holds_and_says_what_each_fault_cost(
     assert killed["work_lost_s"] > 0
 
 
-@pytest.mark.slow
-def test_a_fault_of_the_peers_is_played(tmp_path: Path) -> None:
-    """Files are damaged and the script is started again; what is seen is theirs, not judged."""
-    out = tmp_path / "peers.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.faults.peers", "--quick", "--out", out],
-        cwd=HOME,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80", "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    result = json.loads(out.read_text(encoding="utf-8"))
-    assert result["format"] == "polartune/benchmark-faults-peers/1"
-    [row] = result["rows"]
-    assert row["fault"] == "checkpoints truncated"
-    assert row["played"]
-    assert len(row["exit_codes"]) == 1
-
-
 def test_the_faults_of_the_peers_have_names_of_their_own() -> None:
     names = [fault.name for fault in PEER_FAULTS]
     assert len(set(names)) == len(names)

@@ -274,3 +274,13 @@ def test_every_benchmark_has_a_help(name: str) -> None:
     done = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80", "NO_COLOR": "1"})
     assert done.exit_code == 0
     assert "--quick" in done.output
+
+
+def test_faults_of_the_peers(quick: Callable[..., dict[str, Any]]) -> None:
+    """Files are damaged and the script is started again; what is seen is theirs, not judged."""
+    result = quick("faults.peers")
+    assert result["format"] == "polartune/benchmark-faults-peers/1"
+    [row] = result["rows"]
+    assert row["fault"] == "checkpoints truncated"
+    assert row["played"]
+    assert len(row["exit_codes"]) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +63,21 @@ def test_a_trial_that_ends_leaves_no_checkpoint(make_run: MakeRun) -> None:
     (folder / "00001.safetensors").write_bytes(b"0")
     board = Board(make_study(), run)
     board.end(board.trials[0], "stopped", "rung 2")
+    assert not folder.exists()
+
+
+def test_a_checkpoint_that_could_not_be_deleted_goes_at_the_end(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = interrupted(make_run(), LOGGED)
+    folder = run.checkpoint_folder(0)
+    folder.mkdir(parents=True)
+    board = Board(make_study(), run)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # as where storage is away
+    board.end(board.trials[0], "stopped", "rung 2")
+    monkeypatch.undo()
+    assert folder.exists()
+    board.tidy()
     assert not folder.exists()
 
 

@@ -18,7 +18,7 @@ from test_run import EVERY, outcome, run_search
 
 from search.place import Place
 from spaces.errors import BAD_INPUT, TERMINATED
-from spaces.run_files import sha256_of
+from spaces.run_files import RunFiles, sha256_of
 from spaces.trial_log import read_trials
 
 pytestmark = pytest.mark.slow
@@ -51,15 +51,23 @@ def play() -> Iterator[Play]:
         yield scene
 
 
+def slow_beside_undisturbed(
+    make_run: MakeRun, place: Place, trials: int
+) -> tuple[RunFiles, RunFiles]:
+    """A run whose trials last until the scene is played, and the same one, ended undisturbed."""
+    undisturbed = make_run("undisturbed", trials=trials)
+    run_search(undisturbed, place)
+    run = make_run("changing", trials=trials)
+    slow = {"lambda": EVERY, "seconds": 0.6, "until": "played"}
+    (run.root / "faults.json").write_text(json.dumps([slow]))
+    return run, undisturbed
+
+
 def test_a_search_whose_nodes_change_ends_as_if_undisturbed(
     make_run: MakeRun, two_slots: Place, play: Play
 ) -> None:
     """All slots of nodes that join are used; every number ends once, with its undisturbed score."""
-    undisturbed = make_run("undisturbed", trials=TRIALS)
-    run_search(undisturbed, two_slots)
-    run = make_run("changing", trials=TRIALS)
-    slow = {"lambda": EVERY, "seconds": 0.6, "until": "played"}
-    (run.root / "faults.json").write_text(json.dumps([slow]))
+    run, undisturbed = slow_beside_undisturbed(make_run, two_slots, TRIALS)
     played = play("search", run.root)
     assert played["played"]
     assert played["seen"] == {
@@ -111,11 +119,7 @@ def test_an_unfit_node_that_joins_ends_no_search(
     make_run: MakeRun, two_slots: Place, play: Play
 ) -> None:
     """Its trials start again elsewhere; without a fit node a search ends, and says why."""
-    undisturbed = make_run("undisturbed", trials=FEW)
-    run_search(undisturbed, two_slots)
-    run = make_run("unfit", trials=FEW)
-    slow = {"lambda": EVERY, "seconds": 0.6, "until": "played"}
-    (run.root / "faults.json").write_text(json.dumps([slow]))
+    run, undisturbed = slow_beside_undisturbed(make_run, two_slots, FEW)
     played = play("unfit", run.root)
     assert played["played"]
     assert played["failed"] == 0
