@@ -37,6 +37,7 @@ with connected(ResourcesSection(device="cpu", slots=int(sys.argv[3]))) as place:
     run = RunFiles(Path(sys.argv[1]))
     search(run, place, console=None, opener=sys.argv[2], unsaved_seconds=-1.0)
 """
+TRIALS = 10
 SLOW = [{"lambda": EVERY, "seconds": 0.1}]
 
 
@@ -64,7 +65,7 @@ def wait_for_epochs(run: RunFiles, count: int) -> None:
 
 @pytest.fixture
 def undisturbed(make_run: MakeRun, two_slots: Place) -> list[tuple[object, ...]]:
-    run = make_run("undisturbed", trials=10)
+    run = make_run("undisturbed", trials=TRIALS)
     run_search(run, two_slots, 1)
     return outcome(read_trials(run.trials))
 
@@ -72,7 +73,7 @@ def undisturbed(make_run: MakeRun, two_slots: Place) -> list[tuple[object, ...]]
 def test_a_fresh_process_gives_the_same(
     make_run: MakeRun, undisturbed: list[tuple[object, ...]], scratch: Path
 ) -> None:
-    run = make_run("fresh", trials=10)
+    run = make_run("fresh", trials=TRIALS)
     assert start(run, scratch).wait(timeout=120) == 0
     assert outcome(read_trials(run.trials)) == undisturbed
 
@@ -90,7 +91,7 @@ def test_a_search_interrupted_again_and_again_ends_as_if_undisturbed(
     """Each signal twice, in any order, at any moment, with one, two or three slots."""
     draw = random.Random(4)  # noqa: S311  a die, not a secret
     signals = draw.sample([*CODES, *CODES], 2 * len(CODES))
-    run = make_run("interrupted", trials=10)
+    run = make_run("interrupted", trials=TRIALS)
     for sent in signals:
         before = sum(len(trial.epochs) for trial in read_trials(run.trials))
         driver = start(run, scratch, slots=draw.choice([1, 2, 3]))
@@ -98,7 +99,8 @@ def test_a_search_interrupted_again_and_again_ends_as_if_undisturbed(
         time.sleep(draw.uniform(0.0, 0.2))
         driver.send_signal(sent)
         assert driver.wait(timeout=60) in CODES[sent]
-        assert any(trial.state is None for trial in read_trials(run.trials))
+        # With one slot a signal may come between two trials, when none is running.
+        assert sum(trial.state is not None for trial in read_trials(run.trials)) < TRIALS
     assert start(run, scratch, slots=2).wait(timeout=120) == 0
     assert outcome(read_trials(run.trials)) == undisturbed
     assert notes(run.root, "restored"), "no kill reached a checkpoint, so the test says too little"
