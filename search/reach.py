@@ -27,7 +27,7 @@ from spaces.sections import ResourcesSection
 
 OBJECT_STORE_BYTES = 256 * 1024 * 1024
 KNOCK_SECONDS = 10
-SCRATCH, LOCK = "polartune-", "lock"
+SCRATCH, LOCK, SESSION = "polartune-", "lock", "session_"
 UNNAMED_SECONDS = 60.0
 # A socket's path may have 107 characters; this is what Ray puts behind its folder, at the longest.
 SOCKET = "/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
@@ -104,12 +104,19 @@ def _scratch(base: Path) -> Iterator[Path]:
 def _sweep(base: Path) -> None:
     """Remove the folders of dead drivers."""
     for left in base.glob(f"{SCRATCH}*"):
-        if (left / LOCK).exists():
-            _remove_unlocked(left)
+        with contextlib.suppress(OSError):
+            if (left / LOCK).exists() or _holds_only_sessions(left):
+                _remove_unlocked(left)
     for left in base.glob(f".{SCRATCH}*"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > UNNAMED_SECONDS:
                 _remove_unlocked(left)
+
+
+def _holds_only_sessions(folder: Path) -> bool:
+    """Whether all that is there is what a dying Ray wrote after its folder was removed."""
+    names = [path.name for path in folder.iterdir()]
+    return bool(names) and all(name.startswith(SESSION) for name in names)
 
 
 def _remove_unlocked(folder: Path) -> None:

@@ -124,6 +124,15 @@ def test_a_folder_that_a_dying_ray_still_writes_into_is_found_again(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_dying_ray_writes_after_its_folder_was_removed_goes_too(tmp_path: Path) -> None:
+    (tmp_path / "polartune-dead" / "session_1" / "logs").mkdir(parents=True)
+    (tmp_path / "polartune-mine" / "session_notes").mkdir(parents=True)
+    (tmp_path / "polartune-mine" / "paper.txt").touch()
+    with _scratch(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["polartune-mine"]
+
+
 def test_a_temporary_folder_too_long_for_sockets_gives_way_to_a_short_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
