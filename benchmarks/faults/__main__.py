@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +24,7 @@ from rich.console import Console
 from analysis.choose.select import select
 from benchmarks.faults.driver import StuckError, end_all
 from benchmarks.faults.matrix import FAULTS, QUICK, Begins, Fault
-from benchmarks.faults.oracles import judge, work_lost
+from benchmarks.faults.oracles import Ending, judge, work_lost
 from benchmarks.faults.scene import Scene
 from benchmarks.faults.stage import half_done, undisturbed
 from benchmarks.measuring import (
@@ -86,7 +87,7 @@ def play(fault: Fault, scene: Scene) -> Row:
     began = time.monotonic()
     try:
         fault.happens(scene)
-        if not fault.whole:
+        if not fault.whole and fault.ending is not Ending.REFUSED:
             select(scene.run)
         scene.broken += judge(scene, fault.ending)
     except StuckError as error:
@@ -110,16 +111,13 @@ def play(fault: Fault, scene: Scene) -> Row:
 def rows(faults: Sequence[Fault], folder: Path, terminal: Console, *, short: bool) -> Iterator[Row]:
     """Play faults one after the other, each in a copy of the stage that it needs."""
     whole = any(fault.whole for fault in faults)
-    new = undisturbed(folder, terminal, whole=whole, short=short)
-    half = None
+    done, new = undisturbed(folder, terminal, whole=whole, short=short)
+    stages = {Begins.NEW: lambda: new, Begins.DONE: lambda: done}
+    stages[Begins.HALF] = cache(lambda: half_done(folder, new))
     for at, fault in enumerate(faults):
         place = folder / f"{at:02}"
         shutil.rmtree(place, ignore_errors=True)
-        if fault.begins is Begins.HALF:
-            half = half or half_done(folder, new)
-            scene = half.copy(place, whole=fault.whole)
-        else:
-            scene = new.copy(place, whole=fault.whole)
+        scene = stages[fault.begins]().copy(place, whole=fault.whole)
         yield play(fault, scene)
         if not scene.broken:
             shutil.rmtree(place)

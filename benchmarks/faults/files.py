@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.faults.driver import StuckError
 from benchmarks.faults.scene import COHORT, Scene
 from spaces import errors
 from spaces.errors import RefusedError
-from spaces.run_files import read_out_of_fold
+from spaces.run_files import read_out_of_fold, sha256_of
 
 Damage = Callable[[Path], None]
 TORN = b'{"event": "epoch", "number": 0, "epo'
@@ -43,16 +44,19 @@ def unfinished(scene: Scene) -> list[int]:
 
 
 def torn_last_line(scene: Scene) -> None:
-    """The driver died in the middle of a line of trials.jsonl."""
+    """The driver died in the middle of a line; its trials go on from their checkpoints, whole."""
+    _newest_checkpoint(scene)
     scene.strike()
     with scene.run.trials.open("ab") as file:
         file.write(TORN)
     scene.go_on()
+    _expect_repeated(scene, 1)
 
 
 def damaged_line(scene: Scene) -> None:
-    """A bit in the middle of trials.jsonl: refused, and sound again when it is restored."""
-    refused_until_restored(scene, scene.run.trials, _break_a_line, "a damaged line")
+    """A bit in the middle of trials.jsonl: refused, and nothing else changes."""
+    with refused(scene, "a damaged line"):
+        _break_a_line(scene.run.trials)
 
 
 def _break_a_line(path: Path) -> None:
@@ -61,16 +65,29 @@ def _break_a_line(path: Path) -> None:
     path.write_bytes(b"\n".join(lines))
 
 
-def refused_until_restored(scene: Scene, path: Path, damage: Damage, says: str) -> None:
-    """Damage a file; the command must refuse, and change nothing; restore it and go on."""
+@contextmanager
+def refused(scene: Scene, says: str) -> Iterator[None]:
+    """Change something in the block; the command must refuse to go on, and change nothing itself.
+
+    Whether a study goes on from where it is, the other scenes show.
+    """
     scene.strike()
-    content = path.read_bytes()
-    damage(path)
-    damaged = scene.run.trials.read_bytes()
+    yield
+    before = _digests(scene)
     scene.finish(scene.start(), errors.REFUSED, says)
-    scene.expect(scene.run.trials.read_bytes() == damaged, "the refusal changed trials.jsonl")
-    path.write_bytes(content)
-    scene.go_on()
+    after = _digests(scene)
+    touched = sorted(name for name in before | after if before.get(name) != after.get(name))
+    scene.expect(not touched, f"the refusal changed {', '.join(touched[:3])}")
+
+
+def _digests(scene: Scene) -> dict[str, str]:
+    """Return the digest of every file of the run, by its name there.
+
+    But for its log and its list of sessions, which say that somebody tried.
+    """
+    run = scene.run
+    files = {path for path in run.root.rglob("*") if path.is_file()} - {run.log, run.environment}
+    return {str(path.relative_to(run.root)): sha256_of(path) for path in files}
 
 
 def logits_truncated(scene: Scene) -> None:
@@ -105,14 +122,6 @@ def ended_logits_flipped(scene: Scene) -> None:
     scene.expect(not scene.run.report.exists(), "a report was written on damaged evidence")
     path.write_bytes(content)
     scene.go_on()
-
-
-def checkpoint_whole(scene: Scene) -> None:
-    """No damage but the driver's death: a trial goes on from its checkpoint."""
-    _newest_checkpoint(scene)
-    scene.strike()
-    scene.go_on()
-    _expect_repeated(scene, 1)
 
 
 def checkpoint_truncated(scene: Scene) -> None:
@@ -177,14 +186,13 @@ def _expect_repeated(scene: Scene, most: int) -> None:
     scene.expect(worst <= most, f"{worst} epochs of a trial were computed again, not {most}")
 
 
-def bank_truncated(scene: Scene) -> None:
-    """A file of the feature bank is cut off between two runs: it is computed again."""
-    _damage_and_go_on(scene, _bank_file(scene), truncate)
-
-
-def bank_flipped(scene: Scene) -> None:
-    """The same, one bit."""
-    _damage_and_go_on(scene, _bank_file(scene), flip)
+def bank_damaged(scene: Scene) -> None:
+    """Between two runs one file of the bank is cut off, in another a bit is flipped."""
+    one, other, *_ = _bank_files(scene)
+    scene.strike()
+    truncate(one)
+    flip(other)
+    scene.go_on()
 
 
 def bank_truncated_in_use(scene: Scene) -> None:
@@ -202,10 +210,6 @@ def _bank_files(scene: Scene) -> list[Path]:
     return sorted((scene.folder / COHORT / "banks").glob("*/*.safetensors"))
 
 
-def _bank_file(scene: Scene) -> Path:
-    return _bank_files(scene)[0]
-
-
 def _damage_and_go_on(scene: Scene, path: Path, damage: Damage) -> None:
     scene.strike()
     damage(path)
@@ -215,6 +219,5 @@ def _damage_and_go_on(scene: Scene, path: Path, damage: Damage) -> None:
 def export_deleted(scene: Scene) -> None:
     """The export is gone after the end: the step that writes it writes it again."""
     scene.strike()
-    scene.go_on()
     scene.run.optuna_journal.unlink()
     scene.finish(scene.start())

@@ -16,6 +16,7 @@ class Begins(Enum):
 
     NEW = "a new study with a filled bank"
     HALF = "a study that was killed half way, with checkpoints"
+    DONE = "a study whose trials have ended"
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ class Fault:
 
 
 HALF = Begins.HALF
-SOME, NONE = Ending.SOME_FAILED, Ending.NONE_COMPLETE
+SOME, NONE, REFUSED = Ending.SOME_FAILED, Ending.NONE_COMPLETE, Ending.REFUSED
 FAULTS = (
     Fault("trial's process killed", processes.trial_killed),
     Fault("trial's process stopped", processes.trial_stopped),
     Fault("reused process killed", processes.reused_process_killed),
     Fault("trials slow to clean up", processes.slow_to_clean_up),
-    Fault("Ctrl-C", processes.interrupted, whole=True),
+    Fault("Ctrl-C", processes.interrupted),
     Fault("SIGTERM", processes.terminated),
     Fault("driver killed", processes.driver_killed),
     Fault("driver, head, raylet: 10 kills", processes.killed_ten_times, whole=True),
@@ -53,19 +54,17 @@ FAULTS = (
     Fault("cluster: driver, head killed", cluster.cluster_lost),
     Fault("two drivers", processes.two_drivers),
     Fault("trials.jsonl: torn last line", files.torn_last_line, HALF),
-    Fault("trials.jsonl: damaged line", files.damaged_line, HALF),
+    Fault("trials.jsonl: damaged line", files.damaged_line, HALF, REFUSED),
     Fault("logits truncated", files.logits_truncated, HALF),
     Fault("logits, a bit flipped", files.logits_flipped, HALF),
     Fault("ended logits, a bit flipped", files.ended_logits_flipped, HALF, whole=True),
-    Fault("checkpoint whole", files.checkpoint_whole, HALF),
     Fault("checkpoint truncated", files.checkpoint_truncated, HALF),
     Fault("checkpoint, a bit flipped", files.checkpoint_flipped, HALF),
     Fault("seals of checkpoints damaged", files.seals_damaged, HALF),
     Fault("checkpoint half written", files.checkpoint_half_written, HALF),
-    Fault("bank truncated", files.bank_truncated, HALF),
-    Fault("bank, a bit flipped", files.bank_flipped, HALF),
+    Fault("bank truncated, a bit flipped", files.bank_damaged, HALF),
     Fault("bank truncated in use", files.bank_truncated_in_use),
-    Fault("export deleted", files.export_deleted, HALF),
+    Fault("export deleted", files.export_deleted, Begins.DONE),
     Fault("NaN in the first trial", configurations.diverges_at_once, ending=SOME),
     Fault("infinite loss", configurations.infinite_later, ending=SOME),
     Fault("every trial diverges", configurations.all_diverge, ending=NONE, whole=True),
@@ -77,10 +76,10 @@ FAULTS = (
     Fault("disk full", limits.disk_full),
     Fault("storage gone for 5 s", limits.storage_gone, HALF),
     Fault("bank gone for 5 s", limits.bank_gone),
-    Fault("cohort changed", changes.cohort_changed, HALF),
-    Fault("images changed", changes.images_changed, HALF),
-    Fault("study changed", changes.study_changed, HALF, whole=True),
-    Fault("code changed", changes.code_changed, HALF),
+    Fault("cohort changed", changes.cohort_changed, HALF, REFUSED),
+    Fault("images changed", changes.images_changed, HALF, REFUSED),
+    Fault("study changed", changes.study_changed, HALF, REFUSED, whole=True),
+    Fault("code changed", changes.code_changed, HALF, REFUSED),
 )
 QUICK = frozenset(
     {"trial's process killed", "head of Ray killed", "two drivers", "configuration raises"}

@@ -43,16 +43,21 @@ class Ending(Enum):
     UNDISTURBED = "as undisturbed"
     SOME_FAILED = "the others as undisturbed"
     NONE_COMPLETE = "no complete trial"
+    REFUSED = "half done, as it was"
 
 
 def judge(scene: Scene, ending: Ending) -> list[str]:
     """Return everything that does not hold at the end of a scene."""
+    if ending is Ending.REFUSED:
+        return list(_nothing_runs(scene))
     checks = [
         _asked_ended_once,
         _log_only_grew,
         _logits_as_logged,
         _journal_agrees,
         _little_lost,
+        _nothing_runs,
+        _memory_freed,
         _nothing_left,
     ]
     if ending is Ending.UNDISTURBED:
@@ -127,8 +132,8 @@ def _little_lost(scene: Scene) -> Iterator[str]:
         yield f"{worst:.1f} s of one trial were computed again"
 
 
-def _nothing_left(scene: Scene) -> Iterator[str]:
-    """Processes, locks, scratch, shared memory, signs of life, checkpoints, unfinished files."""
+def _nothing_runs(scene: Scene) -> Iterator[str]:
+    """No process, no lock, no scratch."""
     mark = f"TMPDIR={scene.scratch}"
     end = time.monotonic() + LEAVING_SECONDS
     while (left := processes_of(mark)) and time.monotonic() < end:
@@ -139,14 +144,21 @@ def _nothing_left(scene: Scene) -> Iterator[str]:
         yield f"{len(left)} processes left ({', '.join(names)})"
     if is_driven(scene.run):
         yield "the lock of the run is held"
+    scratch = [path.name for path in scene.scratch.glob("*polartune-*")]
+    if scratch:
+        yield f"scratch left: {scratch[:3]}"
+
+
+def _memory_freed(scene: Scene) -> Iterator[str]:
     if scene.drivers and not scene.memory:
         yield "no shared memory was seen, so none could be missed"
     memory = scene.memory & (named_memory() | shared_memory(everybody()))
     if memory:
         yield f"shared memory left: {len(memory)} pieces"
-    scratch = [path.name for path in scene.scratch.glob("*polartune-*")]
-    if scratch:
-        yield f"scratch left: {scratch[:3]}"
+
+
+def _nothing_left(scene: Scene) -> Iterator[str]:
+    """No signs of life, checkpoints or unfinished files."""
     places = (scene.run.heartbeats, *(scene.run.root / "checkpoints").glob("*"))
     for place in places:
         if place.exists():

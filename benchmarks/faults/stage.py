@@ -63,8 +63,10 @@ class Stage:
         return scene
 
 
-def undisturbed(folder: Path, terminal: Console, *, whole: bool, short: bool = False) -> Stage:
-    """Run the study as a user does; return a stage with its cohort and filled bank only.
+def undisturbed(
+    folder: Path, terminal: Console, *, whole: bool, short: bool = False
+) -> tuple[Stage, Stage]:
+    """Run the study as a user does; return it, and a stage with its cohort and filled bank only.
 
     Args:
         folder: for this and all scenes.
@@ -94,7 +96,7 @@ def undisturbed(folder: Path, terminal: Console, *, whole: bool, short: bool = F
         select(run)
         shutil.copytree(reference, stage, ignore=shutil.ignore_patterns("t", "std*", "runs"))
     terminal.print(f"Undisturbed: {run.root}", soft_wrap=True, highlight=False)
-    return Stage(stage, run)
+    return Stage(reference, run), Stage(stage, run)
 
 
 def half_done(folder: Path, new: Stage) -> Stage:
