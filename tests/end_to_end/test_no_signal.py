@@ -2,6 +2,9 @@
 
 import json
 import math
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 
 import numpy as np
 import pandas as pd
@@ -56,11 +59,11 @@ def permuted_run(maps, folder, number):
                 "augmentation_strength": 0.0,
                 "learning_rate": {"low": 1e-5, "high": 0.1, "log": True},
             },
-            "training": {"epochs": 5, "batch_size": 8},
+            "training": {"epochs": 5, "batch_size": 16},
             "search": {"trials": 16, "scheduler": "none"},
             "resources": {"device": "cpu"},
             "bank": {"path": str(maps.parent / "banks")},
-            "evaluation": {"bootstraps": 200},
+            "evaluation": {"bootstraps": 200, "attention": False, "seeds": 1},
         }
     )
     run = RunFiles(folder / study.name)
@@ -71,17 +74,13 @@ def permuted_run(maps, folder, number):
     return run, cohort
 
 
-def winners_and_tests(maps, folder, count):
-    """The winner's cross-validated score and its test AUC, of ``count`` runs."""
-    winners, tests = [], []
-    for number in range(count):
-        run, cohort = permuted_run(maps, folder, number)
-        board = search_in_process(run)
-        finish_in_process(run, cohort)
-        winners.append(board.best().score)
-        metrics = json.loads(run.metrics.read_text())
-        tests.append(metrics["model"]["auc"]["estimate"])
-    return np.array(winners), np.array(tests)
+def winner_and_test(maps, folder, number):
+    """The winner's cross-validated score and its test AUC, of one run."""
+    run, cohort = permuted_run(maps, folder, number)
+    board = search_in_process(run)
+    finish_in_process(run, cohort)
+    metrics = json.loads(run.metrics.read_text())
+    return board.best().score, metrics["model"]["auc"]["estimate"]
 
 
 def assert_no_signal(winners, tests):
@@ -94,7 +93,10 @@ def assert_no_signal(winners, tests):
 
 
 def test_permuted_labels_give_a_test_auc_of_one_half(maps, tmp_path):
-    winners, tests = winners_and_tests(maps, tmp_path, RUNS)
+    first = winner_and_test(maps, tmp_path, 0)  # fills the bank of all
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        others = pool.map(partial(winner_and_test, maps, tmp_path), range(1, RUNS))
+        winners, tests = map(np.array, zip(first, *others, strict=True))
     print(f"test AUC {tests.mean():.3f}, winner's CV {winners.mean():.3f}, {RUNS} runs")
     assert_no_signal(winners, tests)
 
@@ -108,5 +110,6 @@ def test_a_head_that_trains_on_validation_rows_is_caught(maps, tmp_path, monkeyp
         return folds
 
     monkeypatch.setattr(trainable.problem, "cross_validation_folds", leaky)
+    leaky_runs = [winner_and_test(maps, tmp_path, number) for number in range(LEAKY_RUNS)]
     with pytest.raises(AssertionError, match="the folds leak"):
-        assert_no_signal(*winners_and_tests(maps, tmp_path, LEAKY_RUNS))
+        assert_no_signal(*map(np.array, zip(*leaky_runs, strict=True)))

@@ -56,6 +56,7 @@ def test_reserve_to_impaired_is_recovered(seed, fresh, tmp_path, capsys):
         "training": {"epochs": 8},
         "search": {"trials": 4},
         "resources": {"device": "cpu"},
+        "evaluation": {"attention": False, "seeds": 1},
     }
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
     result = polartune.run(tmp_path / "study.yaml", out=tmp_path / "runs")
