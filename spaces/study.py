@@ -107,9 +107,8 @@ class Study(BaseModel):
 
     def as_yaml(self) -> str:
         """Return the study as YAML that reads back equal, to the last bit of every number."""
-        content = self.model_dump(mode="json", by_alias=True, exclude_none=True)
-        if self.cohort.segments is None:
-            content["cohort"]["segments"] = None
+        # With every null: left out, it would be read as the key's default.
+        content = self.model_dump(mode="json", by_alias=True)
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 

@@ -1,11 +1,13 @@
 """A study file says what is wrong, where, and what to do; and survives being written."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from spaces.errors import InputError
 from spaces.parameters import Configuration, Space, first_configurations
@@ -34,6 +36,26 @@ def read(text: str, folder: Path) -> Study:
 
 def test_a_study_survives_being_written(tmp_path):
     study = read(TEXT, tmp_path)
+    assert read(study.as_yaml(), tmp_path) == study
+
+
+def with_every_null(section: BaseModel) -> dict[str, object]:
+    """Return a section's content with null wherever that is allowed."""
+    content = section.model_dump(by_alias=True)
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            content[field.alias or name] = with_every_null(value)
+        elif type(None) in get_args(field.annotation):
+            content[field.alias or name] = None
+    return content
+
+
+def test_a_null_survives_being_written(tmp_path):
+    """Most nulls say what a default does not: no such column, no segments."""
+    content = with_every_null(read(TEXT, tmp_path)) | {"space": {"lambda": 1.0}}
+    study = Study.model_validate(content)
+    assert (study.cohort.segments, study.evaluation.age, study.evaluation.sex) == (None,) * 3
     assert read(study.as_yaml(), tmp_path) == study
 
 
