@@ -14,8 +14,17 @@ from spaces.errors import RefusedError
 from spaces.run_files import RunFiles, read_json, sha256_of, write_json, write_text
 from spaces.study import Study, read_study
 
-# What may change while a run is continued: where it runs, never what it computes.
-MAY_DIFFER = frozenset({"resources.slots", "resources.gpus_per_trial", "search.stalled_after"})
+# What may change while a run is continued: where it runs, never what it computes. The device may,
+# since it says what to take; that trials were computed on another is refused by the search.
+MAY_DIFFER = frozenset(
+    {
+        "resources.device",
+        "resources.slots",
+        "resources.gpus_per_trial",
+        "search.stalled_after",
+        "bank.path",
+    }
+)
 WHAT = {
     "cohort_sha256": "the cohort table",
     "split_sha256": "the split",
@@ -75,7 +84,8 @@ def reopen(run: RunFiles, *, verify_images: bool = True) -> Cohort:
 def record(run: RunFiles, study: Study, folder: Path, cohort: Cohort) -> list[str]:
     """Write split.json, environment.json and study.yaml; return what has changed since the start.
 
-    study.yaml is written last, and once: a directory that has it is a run. environment.json gains
+    study.yaml is written last: a directory that has it is a run. Where a run is continued with
+    other settings of those that may differ, they stand in it from then on. environment.json gains
     a session when a run is continued with other versions, code or hardware.
     """
     here = describe_environment()
@@ -86,8 +96,9 @@ def record(run: RunFiles, study: Study, folder: Path, cohort: Cohort) -> list[st
     if here not in sessions:
         content = {**_hashes(cohort, study, folder), "sessions": [*sessions, here]}
         write_json(run.environment, "environment", content)
-    if not begun:
-        write_text(run.study, relocate(study, folder, run.root).as_yaml())
+    now = relocate(study, folder, run.root)
+    if not begun or read_study(run.study) != now:
+        write_text(run.study, now.as_yaml())
     return sorted(_differences(sessions[-1], here)) if sessions else []
 
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,11 +20,12 @@ from cohort.enrolment import enrol, record, relocate, reopen
 from cohort.split import read_split, write_split
 from polartune import commands, steps
 from spaces.environment import describe_computing, hash_code
-from spaces.errors import InputError, RefusedError
+from spaces.errors import InputError, NoCompleteTrialError, RefusedError
+from spaces.parameters import Configuration
 from spaces.run_files import RunFiles
 from spaces.session import driving, is_driven
 from spaces.study import Study, read_study
-from spaces.trial_log import TrialLog, read_trials, refuse_other_code
+from spaces.trial_log import TrialLog, TrialRecord, read_trials, refuse_other_code
 
 
 def small_study(table: Path) -> dict[str, dict[str, object]]:
@@ -119,10 +121,33 @@ def test_another_study_is_refused_and_the_difference_named(
 def test_other_slots_may_continue_a_run(study_file: Path, tmp_path: Path) -> None:
     run = RunFiles(tmp_path / "runs" / "small")
     begin(study_file, run)
-    before = run.study.read_bytes()
-    change(study_file, **{"resources.slots": 1})
+    change(study_file, **{"resources.slots": 1, "resources.device": "cpu"})
     begin(study_file, run)
-    assert run.study.read_bytes() == before
+    continued = read_study(run.study)
+    assert (continued.resources.slots, continued.resources.device) == (1, "cpu")
+
+
+def test_a_run_continues_with_banks_in_another_folder(
+    study_file: Path, tmp_path: Path, need: Callable[[str], object]
+) -> None:
+    """Where the disk was too small, say: what is not there is computed, what is there is found."""
+    need("efficientnet_lite_pytorch")
+    computed: list[int] = []
+
+    def run_here(
+        function: Callable[..., int], arguments: list[tuple[object, ...]], **_: object
+    ) -> None:
+        computed.append(len([function(*one) for one in arguments]))
+
+    place = SimpleNamespace(is_own=True, device="cpu", run_on_slots=run_here)
+    change(study_file, space={"augmentation_strength": 0.0})
+    for folder in ("b", "other", "b"):
+        change(study_file, bank={"path": folder})
+        with steps.begun(study_file, tmp_path / "runs") as (run, _):
+            steps.fill_bank(run, place, Console(quiet=True))
+    assert computed == [1, 1]
+    first, second = (study_file.parent / folder for folder in ("b", "other"))
+    assert {path.name for path in first.iterdir()} == {path.name for path in second.iterdir()}
 
 
 def test_a_changed_cohort_is_refused(study_file: Path, tmp_path: Path, phantom: Path) -> None:
@@ -234,6 +259,21 @@ def test_a_run_continues_with_the_patience_of_the_study_file(
     with pytest.raises(KeyboardInterrupt):
         polartune.run(study_file, out=tmp_path / "runs")
     assert seen == [7200.0]
+
+
+def test_a_search_without_a_complete_trial_says_why(
+    study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, configuration = RunFiles(tmp_path / "runs" / "small"), Configuration(0.5, 1e-3, 1e-2, 0.0)
+    begin(study_file, run)
+    log = TrialLog(run.trials)
+    log.asked(0, configuration, "default")
+    log.ended(TrialRecord(0, configuration, "default", state="failed", reason="memory ran out"))
+    monkeypatch.setattr(commands, "resumed", lambda *_: nullcontext())
+    monkeypatch.setattr(commands, "search", lambda *_: SimpleNamespace(complete=0, failed=1))
+    told = r"none of 1 trials is complete \(0: memory ran out\)"
+    with pytest.raises(NoCompleteTrialError, match=told):
+        commands.search_command(run.root)
 
 
 def test_a_second_driver_is_refused(study_file: Path, tmp_path: Path) -> None:
