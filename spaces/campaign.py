@@ -14,6 +14,7 @@ from spaces.document import Document, read_document
 from spaces.errors import InputError
 from spaces.explain import explain
 from spaces.parameters import STRICT
+from spaces.read_yaml import read_yaml
 from spaces.sections import RUN_NAME
 from spaces.study import Study
 
@@ -136,12 +137,20 @@ class Plan:
 
 
 def is_campaign(path: Path) -> bool:
-    """Return whether a file says that it is a campaign."""
+    """Return whether a file is a campaign by its format or, where it has none, by its targets.
+
+    What cannot be read is none: whoever reads it as a study will say what is wrong.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        _, content = read_yaml(path, "")
+    except InputError:
         return False
-    return any(line.startswith("format: polartune/campaign/") for line in text.splitlines())
+    if not isinstance(content, dict):
+        return False
+    declared = content.get("format")
+    if declared is None:
+        return "targets" in content
+    return str(declared).startswith("polartune/campaign/")
 
 
 def read_campaign(path: Path, out: Path) -> Plan:
@@ -156,6 +165,7 @@ def read_campaign(path: Path, out: Path) -> Plan:
     """
     document = read_document(path, Campaign, FORMAT, "Give the path of a campaign file")
     campaign, root = document.content, out / document.content.name
+    _refuse_own(document)
     members = tuple(_members(document, path.parent, root))
     if members[0].study.cohort.split.stratify:
         raise InputError(
@@ -197,11 +207,6 @@ def _study(document: Document[Campaign], target: str, maps: str, first: str | No
             "target": target,
         },
     }
-    for key in ("name", "transfer", "evidence"):
-        if key in shared:
-            raise InputError(
-                f"{document.name} study.{key}", "does not belong into a campaign", "Remove it"
-            )
     transfer = document.content.transfer
     if first and transfer:
         content["transfer"] = {"run": Path(first).as_posix()}
@@ -213,3 +218,20 @@ def _study(document: Document[Campaign], target: str, maps: str, first: str | No
     except ValidationError as error:
         schema = Study.model_json_schema(by_alias=True)
         raise explain(error, document.name, document.node("study"), schema, under="study") from None
+
+
+def _refuse_own(document: Document[Campaign]) -> None:
+    """Refuse what the shared study says, and each study of the campaign has of its own."""
+    shared = document.content.study
+    cohort = shared.get("cohort")
+    for section, content, keys in (
+        ("study", shared, ("name", "transfer", "evidence")),
+        ("study.cohort", cohort, ("inputs", "target")),
+    ):
+        for key in keys:
+            if isinstance(content, Mapping) and key in content:
+                raise InputError(
+                    f"{document.name} {section}.{key}",
+                    "does not belong into a campaign",
+                    "Remove it",
+                )

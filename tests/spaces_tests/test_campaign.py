@@ -106,6 +106,8 @@ def test_without_a_second_step_nothing_is_transferred(tmp_path: Path) -> None:
         ({"inptus": {}}, r"campaign\.yaml:\d+ inptus: unknown key\. Did you mean 'inputs'\?"),
         ({"study": {}}, r"campaign\.yaml:\d+ study\.cohort\.path: this key is required"),
         ({"study": {"name": "x"}}, r"study\.name: does not belong into a campaign"),
+        ({"study": changed(target="age")}, r"study\.cohort\.target: does not belong into a camp"),
+        ({"study": changed(inputs=["rest"])}, r"study\.cohort\.inputs: does not belong into a"),
         ({"study": {"cohrot": {}}}, r"campaign\.yaml:\d+ study\.cohrot: unknown key.*'cohort'"),
         ({"study": changed(split={"stratify": True})}, r"stratify: must be false in a campaign"),
         ({"format": "polartune/campaign/2"}, "format must be polartune/campaign/1"),
@@ -126,14 +128,19 @@ def test_a_wrong_value_of_the_shared_study_names_its_line(tmp_path: Path) -> Non
         read_campaign(path, tmp_path)
 
 
-def test_a_campaign_is_told_from_a_study_by_its_format(tmp_path: Path) -> None:
+def test_a_campaign_is_told_from_a_study_by_its_format_or_targets(tmp_path: Path) -> None:
     path = write(tmp_path)
     assert is_campaign(path)
     with pytest.raises(InputError, match="format must be polartune/study/1"):
         read_study(path)
+    path.write_text(path.read_text().replace("polartune/campaign/1", "'polartune/campaign/1'"))
+    assert is_campaign(path)
+    assert is_campaign(write(tmp_path, format=None))
+    read_campaign(write(tmp_path, format=None), tmp_path)
     other = tmp_path / "study.yaml"
-    other.write_text("name: x\n")
-    assert not is_campaign(other)
+    for text in ("name: x\n", "format: polartune/study/1\ntargets: [x]\n", "targets: [\n", "[]\n"):
+        other.write_text(text)
+        assert not is_campaign(other)
     assert not is_campaign(tmp_path / "absent.yaml")
 
 
