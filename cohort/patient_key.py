@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -61,22 +62,45 @@ def obtain_key(table: Path) -> bytes:
     Raises:
         InputError: the file is no key, or the folder cannot be written.
     """
-    path = key_path(table)
+    key, path = read_key(table), key_path(table)
+    if key is not None:
+        return key
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return read_key(table) or obtain_key(table)
+        _create(path)
     except OSError as error:
         reason = error.strerror or "not writable"
         raise InputError(
             path.name, f"the key cannot be created ({reason})", "Make the cohort's folder writable"
         ) from None
-    key = secrets.token_bytes(KEY_BYTES)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key)
-        file.flush()
-        os.fsync(file.fileno())
+    key = read_key(table)
+    if key is None:
+        raise InputError(path.name, "the key was created and is gone", "See what removes it")
     return key
+
+
+def _create(path: Path) -> None:
+    """Write a new key, whole or not at all; one that another process wrote first stays."""
+    # Its name ends like a key's: what a killed process leaves is sent nowhere either.
+    descriptor, name = tempfile.mkstemp(path.suffix, f".{path.stem}.", path.parent)
+    whole = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        _name(whole, path)
+    finally:
+        whole.unlink(missing_ok=True)
+
+
+def _name(whole: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(whole)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without links, where two first uses at once are not told apart
+        if not path.exists():
+            whole.rename(path)
 
 
 def is_private(table: Path) -> bool:

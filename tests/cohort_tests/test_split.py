@@ -1,4 +1,7 @@
+import errno
 import json
+import secrets
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,6 +219,38 @@ def test_the_key_is_private_and_stays_the_same(tmp_path):
     assert key_path(table).stat().st_mode & 0o777 == 0o600
     assert obtain_key(table) == read_key(table) == key
     assert fingerprint(key) != fingerprint(KEY)
+
+
+def test_two_first_uses_at_once_get_one_key(tmp_path, monkeypatch):
+    table, token_bytes, others = tmp_path / "cohort.csv", secrets.token_bytes, []
+
+    def meanwhile(size):
+        monkeypatch.setattr(secrets, "token_bytes", token_bytes)
+        others.append(obtain_key(table))
+        return token_bytes(size)
+
+    monkeypatch.setattr(secrets, "token_bytes", meanwhile)
+    assert [obtain_key(table)] == others == [read_key(table)]
+    assert [path.name for path in tmp_path.iterdir()] == ["cohort.key"]
+
+
+def test_a_first_use_that_is_stopped_leaves_no_key(tmp_path, monkeypatch):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(secrets, "token_bytes", stop)
+    with pytest.raises(KeyboardInterrupt):
+        obtain_key(tmp_path / "cohort.csv")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_links_has_keys_too(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    table = tmp_path / "cohort.csv"
+    assert obtain_key(table) == obtain_key(table) == read_key(table)
 
 
 def test_a_damaged_key_is_told(tmp_path):
