@@ -143,7 +143,7 @@ def _decode(path: Path) -> tuple[Image.Image, str]:
             with _large_turn if is_large else nullcontext():
                 image.load()
                 return _as_rgb(image), _kind(image.format, image)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UnusableImageError(
             "the image file is missing", "Correct the path or give the row an exclusion_reason"
         ) from None
@@ -156,10 +156,19 @@ def _decode(path: Path) -> tuple[Image.Image, str]:
         raise _too_large(None) from None
     except (UnusableImageError, MemoryError):
         raise
-    except Exception:  # noqa: BLE001  a damaged file makes Pillow raise many kinds, even assertions
+    except OSError as error:
+        if error.errno is None:  # Pillow's own, of the content
+            raise _damaged() from None
         raise UnusableImageError(
-            "the image file is truncated or damaged", "Export it again"
+            f"the image file cannot be read ({error.strerror})",
+            "See to its rights, or to the storage that it lies on",
         ) from None
+    except Exception:  # noqa: BLE001  a damaged file makes Pillow raise many kinds, even assertions
+        raise _damaged() from None
+
+
+def _damaged() -> UnusableImageError:
+    return UnusableImageError("the image file is truncated or damaged", "Export it again")
 
 
 def _decode_dicom(path: Path) -> tuple[Image.Image, str]:

@@ -1,3 +1,4 @@
+import errno
 import os
 
 import numpy as np
@@ -121,6 +122,7 @@ def pipe(tmp_path, colours):
         (folder, "must be a file"),
         (pipe, "must be a file"),
         (lambda tmp_path, colours: tmp_path / "none.png", "is missing"),
+        (lambda tmp_path, colours: saved(tmp_path, colours) / "none.png", "is missing"),
         (lambda tmp_path, colours: saved(tmp_path, colours[:1, :1]), "at least 16.*got 1x1"),
     ],
 )
@@ -129,6 +131,19 @@ def test_an_unusable_image_is_told_without_its_name(tmp_path, colours, broken, m
     with pytest.raises(InputError, match=rf"polar map 2 of 2: .*{message}") as error:
         read_images([saved(tmp_path, colours, "good.png"), path], 20)
     assert path.name not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(errno.EACCES, "Permission denied"), OSError(errno.EIO, "I/O error")]
+)
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch, colours, error):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(cohort.reading.images, "is_dicom", fail)
+    told = rf"polar map: the image file cannot be read \({error.strerror}\)\. See to its rights"
+    with pytest.raises(InputError, match=told):
+        read_image(saved(tmp_path, colours), 20)
 
 
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch, colours):
