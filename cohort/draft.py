@@ -12,11 +12,11 @@ import yaml
 from jinja2 import Environment
 
 from cohort.reading.csv_rows import read_rows
+from cohort.reading.image_paths import IMAGE_ENDINGS
 from cohort.segments import SEGMENTS, segment_columns
 from spaces.errors import InputError
 from spaces.schema import MODELINE
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".dcm")
 RESERVED = ("patient_id", "exclusion_reason", "split")
 # Which segment columns show what an input map shows, where the names follow the paper's.
 FLOW_RESERVE = "mfr"

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from cohort.reading.csv_rows import CsvRows, as_bool, is_missing, parse_numbers
 from cohort.reading.findings import Findings
 from cohort.reading.header import EXCLUSION, PATIENT, SPLIT
+from cohort.reading.image_paths import IMAGE_ENDINGS
 from cohort.segments import SEGMENTS, indices_of, segment_columns
 from spaces.sections import CohortSection, DerivedTarget
 
@@ -163,4 +164,5 @@ def read_covariates(
 
 
 def _holds_images(cells: pa.ChunkedArray) -> bool:
-    return bool(as_bool(pc.match_substring_regex(cells, r"(?i)\.(png|jpe?g)$")).any())
+    endings = "|".join(map(re.escape, IMAGE_ENDINGS))
+    return bool(as_bool(pc.match_substring_regex(cells, f"(?i)({endings})$")).any())

@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 from cohort.reading.csv_rows import as_bool, is_missing
 from cohort.reading.findings import Findings
 
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".dcm")
+"""In small letters; the names of files may have capitals."""
 # Rule, what breaks it (RE2), remedy; the first that matches is told.
 _RULES = (
     (

@@ -65,6 +65,14 @@ class TestAValidCohort:
         named = study(path="pet.csv")
         assert read_cohort(named, folder, verify_images=False).name == "pet"
 
+    @pytest.mark.parametrize("ending", [".png", ".jpg", ".jpeg", ".dcm"])
+    def test_paths_of_maps_that_the_study_does_not_use_are_no_covariate(self, tmp_path, ending):
+        """They may name patients, and a report shows covariates."""
+        paths = [f"maps/{number}{ending.upper()}" for number in range(40)]
+        folder = write_without_images(tmp_path, table().assign(hybrid=["", *paths[1:]]))
+        cohort = read_cohort(study(), folder, verify_images=False)
+        assert "hybrid" not in cohort.development.covariates
+
     def test_every_number_is_read_to_its_last_bit(self, tmp_path):
         frame = table()
         values = np.random.default_rng(3).uniform(0, 5, 40)
