@@ -9,12 +9,14 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from polartune import data_commands, many_commands, model_commands
 from polartune.many_commands import Address, StudyFile
-from polartune.steps import continued, resumed, retrain, run, search
+from polartune.steps import continued, resumed, retrain, run, say, search
 from spaces import errors
-from spaces.errors import InputError, RefusedError
+from spaces.errors import InputError
+from spaces.storage import refuse_overwriting
 
 HELP = """
 From cardiac polar maps and a table of labels to a test result with its interval.
@@ -22,7 +24,7 @@ From cardiac polar maps and a table of labels to a test result with its interval
 [bold]polartune init cohort.csv[/] drafts a study file, [bold]polartune check study.yaml[/] says \
 what it would cost, [bold]polartune run study.yaml[/] does everything: a search over the loss \
 weight, learning rate, weight decay and augmentation, each trial a full cross-validation; the \
-best configuration retrained; its test AUC with bootstrapped interval; a report.
+best configuration retrained; its test AUC with intervals; a report.
 
 Every scientific setting stands in the study file; no flag changes one. A run directory holds \
 everything a run wrote, and running a study again continues it.
@@ -72,12 +74,10 @@ def init_command(
     from spaces.schema import SCHEMA_FILE, study_schema
 
     target = cohort.parent / "study.yaml"
-    if target.exists():
-        raise RefusedError(str(target), "exists already", "Move it away first")
+    refuse_overwriting(target, "Move it away first")
     write_text(target, draft_study(cohort))
     write_text(cohort.parent / SCHEMA_FILE, study_schema())
-    advice = f"Wrote {target}. Read it, then: polartune check {shlex.quote(str(target))}"
-    Console().print(advice, soft_wrap=True, highlight=False)
+    say(f"Wrote {target}. Read it, then: polartune check {shlex.quote(str(target))}")
 
 
 @app.command("check", rich_help_panel=ASK)
@@ -113,7 +113,8 @@ app.command("check-cluster", rich_help_panel=ASK)(data_commands.check_cluster_co
 def schema_command() -> None:
     """Print the JSON schema of study files: every key, what it means, which values it takes.
 
-    An editor for YAML completes and checks a study whose first line names it.
+    An editor for YAML completes and checks study files whose first line names the
+    schema, as in the drafts of init.
     """
     from spaces.schema import study_schema
 
@@ -146,11 +147,15 @@ app.command("nested", rich_help_panel=RUN)(many_commands.nested_command)
 @app.command("search", rich_help_panel=STEPS)
 def search_command(folder: RunFolder, address: Address = None) -> None:
     """Fill the feature bank and try the configurations that are still to be tried."""
+    from analysis.choose.choice import choose
+    from spaces.study import read_study
+    from spaces.trial_log import read_trials
+
     console = Console()
     with continued(folder) as (files, cohort), resumed(files, cohort, address, console) as place:
         outcome = search(files, place, console)
     if not outcome.complete:
-        raise typer.Exit(errors.NO_COMPLETE_TRIAL)
+        choose(read_study(files.study), read_trials(files.trials))  # says why it cannot
     if outcome.failed:
         _end_with_failures(folder)
 
@@ -175,12 +180,15 @@ def select_command(folder: RunFolder) -> None:
 
     with continued(folder) as (files, _):
         select(files)
-    Console().print(f"Wrote {files.best_study}")
+    say(f"Wrote {files.best_study}")
 
 
 @app.command("retrain", rich_help_panel=STEPS)
 def retrain_command(folder: RunFolder, address: Address = None) -> None:
-    """Train the chosen configuration again: each fold (replay check), then all of development."""
+    """Train the chosen configuration again: each fold (replay check), then all of development.
+
+    Chooses it first, as select does.
+    """
     console = Console()
     with continued(folder) as (files, cohort), resumed(files, cohort, address, console) as place:
         retrain(files, place, console)
@@ -206,14 +214,13 @@ def evaluate_command(
     console = Console()
     with continued(folder) as (files, own):
         if cohort is None:
-            console.print(evaluate(files, own).sentence)
+            console.print(evaluate(files, own).sentence, markup=False)
             return
         judged = evaluate_external(files, own, cohort)
-    console.print(judged.sentence)
+    console.print(judged.sentence, markup=False)
     for warning in judged.content["warnings"]:
-        console.print(f"[yellow]warning[/] {warning}", highlight=False)
-    shown = f"polartune report {shlex.quote(str(folder))} shows it."
-    console.print(shown, soft_wrap=True, highlight=False)
+        console.print(f"[yellow]warning[/] {escape(warning)}", highlight=False)
+    say(f"polartune report {shlex.quote(str(folder))} shows it.")
 
 
 @app.command("report", rich_help_panel=STEPS)
@@ -222,7 +229,7 @@ def report_command(folder: RunFolder) -> None:
     from analysis.report.page import write_report
 
     with continued(folder) as (files, cohort):
-        Console().print(f"Wrote {write_report(files, cohort)}")
+        say(f"Wrote {write_report(files, cohort)}")
 
 
 app.command("predict", rich_help_panel=USE)(model_commands.predict_command)
@@ -243,7 +250,9 @@ def compare_command(
     folders: Annotated[
         list[Path], typer.Argument(metavar="RUN", help="Two or more run directories.")
     ],
-    csv: Annotated[Path | None, typer.Option(help="Also write the table to this file.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Also write the table (CSV), to a new file.")
+    ] = None,
 ) -> None:
     """Show runs side by side: score, test AUC, paired difference, settings that differ.
 
@@ -251,11 +260,13 @@ def compare_command(
     """
     from analysis.show.compare import compare, show_comparison, write_comparison
 
+    if csv is not None:
+        refuse_overwriting(csv, "Name another file with --csv, or move it away")
     runs, differences = compare(folders)
     show_comparison(runs, differences, Console())
     if csv is not None:
         write_comparison(runs, differences, csv)
-        Console().print(f"Wrote {csv}")
+        say(f"Wrote {csv}")
 
 
 @app.command("watch", rich_help_panel=LOOK)

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from polartune.steps import progress_bar
+from polartune.steps import progress_bar, say
 from spaces import errors
-from spaces.errors import RefusedError
+from spaces.storage import refuse_overwriting
 
 imports = typer.Typer(
     help="Bring a public data set into the form of a cohort.", no_args_is_help=True
@@ -30,14 +30,14 @@ def bank_list_command(folder: BanksFolder) -> None:
     found = read_banks(find_banks(folder))
     show_banks(found, Console())
     total = in_words(sum(bank.size for bank in found))
-    Console().print(f"{len(found)} banks, {total}", highlight=False)
+    say(f"{len(found)} banks, {total}")
 
 
 @banks.command("prune")
 def bank_prune_command(
     folder: BanksFolder,
     unused_for: Annotated[
-        float, typer.Option(min=0.0, metavar="DAYS", help="Keep what was used since.")
+        float, typer.Option(min=0.0, metavar="DAYS", help="Remove what no run used for so long.")
     ] = 30.0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
@@ -72,15 +72,16 @@ def phantom_command(
     ceiling: Annotated[
         bool,
         typer.Option(
-            "--ceiling", help="Also measure what model could reach, on 100,000 more: minutes."
+            "--ceiling",
+            help="Also measure what a model could reach at best, on 100,000 more patients; this "
+            "takes minutes.",
         ),
     ] = False,
 ) -> None:
     """Draw a cohort of invented patients whose truth is known (truth.json)."""
     from cohort.drawing.phantom import draw_phantom
 
-    if (out / "cohort.csv").exists():
-        raise RefusedError(str(out / "cohort.csv"), "exists already", "Give another folder")
+    refuse_overwriting(out / "cohort.csv", "Give another folder")
     with progress_bar(Console()) as progress:
         task = progress.add_task("drawing patients", total=patients)
 
@@ -97,7 +98,7 @@ def phantom_command(
             ceiling=ceiling,
             progress=advance,
         )
-    Console().print(f"Wrote {table}")
+    say(f"Wrote {table}")
 
 
 @imports.command("spectf")
@@ -113,7 +114,8 @@ def spectf_command(
     """
     from cohort.drawing.spectf import import_spectf
 
-    Console().print(f"Wrote {import_spectf(source, out)}")
+    refuse_overwriting(out / "cohort.csv", "Give another folder")
+    say(f"Wrote {import_spectf(source, out)}")
 
 
 def check_cluster_command(
@@ -134,6 +136,4 @@ def check_cluster_command(
         sys.stderr.write(f"polartune: {file.name}: {finding}\n")
     if findings:
         raise typer.Exit(errors.BAD_INPUT)
-    Console().print(
-        f"{file}: nothing found that is wrong ({kind})", highlight=False, soft_wrap=True
-    )
+    say(f"{file}: nothing found that is wrong ({kind})")

@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from polartune.steps import say
 from spaces import errors
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (YAML).")]
 Address = Annotated[
     str | None,
-    typer.Option(help="A running Ray cluster: auto or HOST:PORT. Default: an own, local Ray."),
+    typer.Option(help="A running Ray cluster: auto or HOST:PORT. Default: a local Ray of its own."),
 ]
 
 
@@ -42,7 +43,8 @@ def nested_command(
 ) -> None:
     """Run the whole search inside each outer fold: a prediction for every patient.
 
-    Costs as much as five studies. Running it again continues an interrupted one.
+    Costs a search for each of cohort.split.outer_folds. Running it again continues
+    an interrupted one.
     """
     from analysis.judge.nested import KIND, RESULT
     from analysis.report.nested import PAGE, nested_answer
@@ -52,6 +54,6 @@ def nested_command(
     console = Console()
     root = run_nested(study, out=out, address=address, console=console)
     console.print()
-    console.print(nested_answer(read_json(root / RESULT, KIND)), highlight=False)
+    console.print(nested_answer(read_json(root / RESULT, KIND)), highlight=False, markup=False)
     console.print()
-    console.print(f"{'report':<12} {root / PAGE}", soft_wrap=True, highlight=False)
+    say(f"{'report':<12} {root / PAGE}")

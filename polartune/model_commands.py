@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from polartune.steps import say
+from spaces.storage import refuse_overwriting
+
 
 def predict_command(
     model: Annotated[
@@ -17,9 +20,9 @@ def predict_command(
         list[Path],
         typer.Argument(metavar="MAPS...", help="Image files, or one table (CSV) of their paths."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Table to write (CSV).")] = Path(
-        "predictions.csv"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Table to write (CSV); a new file.")
+    ] = Path("predictions.csv"),
 ) -> None:
     """Say what a trained model sees in new polar maps.
 
@@ -29,13 +32,14 @@ def predict_command(
     from analysis.use.predict import find_model, predict, read_request, write_predictions
     from spaces.run_files import read_json
 
+    refuse_overwriting(out, "Name another file with --out, or move it away")
     folder = find_model(model)
     info = read_json(folder / "model.json", "model")
     frame = predict(folder, read_request(maps, info["inputs"]))
     write_predictions(out, frame)
     unfamiliar = int((frame["distance"] > 1).sum())
     console = Console()
-    console.print(f"Wrote {out}: {len(frame)} patients.", soft_wrap=True, highlight=False)
+    say(f"Wrote {out}: {len(frame)} patients.")
     if "probability" not in frame:
         said = "no probability: with lambda = 0 the model learnt the segment values alone"
         console.print(f"[yellow]warning[/] {said}", soft_wrap=True, highlight=False)
@@ -61,8 +65,6 @@ def export_command(
     from spaces.run_files import RunFiles
 
     exported = export(RunFiles(folder), out or folder / "export", onnx=onnx)
-    said = f"Wrote {exported.folder}: {', '.join(exported.files)}."
-    Console().print(said, soft_wrap=True, highlight=False)
+    say(f"Wrote {exported.folder}: {', '.join(exported.files)}.")
     if exported.difference is not None:
-        said = f"ONNX file and network differ by at most {exported.difference:.1e}."
-        Console().print(said, highlight=False)
+        say(f"ONNX file and network differ by at most {exported.difference:.1e}.")

@@ -197,8 +197,9 @@ def search(
 
 def fill_bank(files: RunFiles, place: Place, console: Console) -> None:
     """Compute the parts of the feature bank that are missing, on all slots."""
-    from trainable.problem import fill_part, missing_parts
+    from trainable.problem import fill_part, missing_parts, open_problem
 
+    open_problem.cache_clear()  # a notebook may have opened it with another folder of banks
     root = str(files.root.resolve())
     if place.is_own and place.device == "cpu":
         parts = missing_parts(root, place.device)  # a slot would first start a process
@@ -243,6 +244,11 @@ def step(name: str, console: Console) -> Iterator[None]:
     seconds = time.monotonic() - start
     LOG.info("%s took %.1f s", name, seconds)
     console.print(f"{name:<9} {seconds:5.0f} s", highlight=False)
+
+
+def say(text: str) -> None:
+    """Print a line as it is: no name in it is markup, and a long path stays in one piece."""
+    Console().print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def progress_bar(console: Console) -> Progress:

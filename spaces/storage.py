@@ -1,13 +1,14 @@
-"""Storage that goes away and comes back, and storage that takes no more."""
+"""Storage that goes away and comes back, that takes no more, or holds somebody's file already."""
 
 from __future__ import annotations
 
 import errno
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
-from spaces.errors import InputError
+from spaces.errors import InputError, RefusedError
 
 AWAY_SECONDS = 30.0
 AGAIN_SECONDS = 0.5
@@ -53,6 +54,16 @@ def is_away(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error is not None and error.errno in AWAY
+
+
+def refuse_overwriting(path: Path, remedy: str) -> None:
+    """Make sure that a command writes over nothing that was there before it.
+
+    Raises:
+        RefusedError: there is a file of that name.
+    """
+    if path.exists():
+        raise RefusedError(str(path), "exists already", remedy)
 
 
 def unwritable(where: str, error: OSError) -> InputError:

@@ -188,6 +188,27 @@ def test_misspelt_commands_and_flags_are_bad_input(words: list[str]) -> None:
     assert CliRunner().invoke(app, words).exit_code == errors.BAD_INPUT
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "phantom .",
+        "import spectf downloads .",
+        "predict run cohort.csv -o cohort.csv",
+        "compare one two --csv cohort.csv",
+    ],
+)
+def test_no_command_writes_over_a_file(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even over the table that it was told to read."""
+    monkeypatch.chdir(tmp_path)
+    Path("cohort.csv").write_text("mine")
+    refused = CliRunner().invoke(app, words.split()).exception
+    assert isinstance(refused, RefusedError)
+    assert str(refused).startswith("cohort.csv: exists already. ")
+    assert Path("cohort.csv").read_text() == "mine"
+
+
 def test_help_names_every_exit_code_and_fits_80_columns() -> None:
     text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).stdout
     for code in (0, 2, 3, 4, 5, 130, 143):
