@@ -60,7 +60,7 @@ class BankFolder:
 
     @property
     def state(self) -> str:
-        """``whole``, ``partial``, or ``?`` for a bank of an earlier version."""
+        """``whole``, how many files of all there are, or ``?`` without an ``about.json``."""
         if self.expected is None:
             return "?"
         return "whole" if self.files >= self.expected else f"{self.files} of {self.expected}"
@@ -206,7 +206,7 @@ def _read_bank(path: Path) -> BankFolder:
 
 
 def _read_about(path: Path) -> dict[str, Any]:
-    """Return what a bank says of itself; one of an earlier version, or a damaged one, says less."""
+    """Return what a bank says of itself; nothing where that is damaged, or not yet written."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -36,7 +36,7 @@ class EpochEnded(BaseModel):
     loss: dict[str, tuple[float, ...]]
     score: Share
     seconds: Seconds
-    host: str = ""  # logs of version 0.1 have none
+    host: str
 
 
 class Lost(BaseModel):
@@ -46,7 +46,7 @@ class Lost(BaseModel):
 
     event: Literal["lost"]
     number: Number
-    counts: bool = True  # earlier logs have none
+    counts: bool
 
 
 class Ended(BaseModel):

@@ -167,21 +167,12 @@ class Model:
 
 def gives_probability(info: Mapping[str, Any]) -> bool:
     """Return whether model.json describes a model whose logits were trained."""
-    return _lambda_of(info) != 0
+    return bool(info["chosen"]["configuration"]["lambda"] != 0)
 
 
 def gives_segments(info: Mapping[str, Any]) -> bool:
-    """Return whether model.json describes a model whose segment values were trained.
-
-    Earlier versions described the units of untrained ones too.
-    """
-    return info.get("segment_mean") is not None and _lambda_of(info) != 1
-
-
-def _lambda_of(info: Mapping[str, Any]) -> float | None:
-    """Return the weight of the cross-entropy that a model was trained with, if it says so."""
-    chosen = info.get("chosen")
-    return None if chosen is None else float(chosen["configuration"]["lambda"])
+    """Return whether model.json describes a model whose segment values were trained."""
+    return info["segment_mean"] is not None
 
 
 def save_weights(folder: Path, state: Mapping[str, torch.Tensor]) -> str:
@@ -257,7 +248,7 @@ class _About(BaseModel):
     segment_sd: SegmentValues | None
     segments_prefix: str | None
     trunk_sha256: str
-    chosen: _Chosen | None = None
+    chosen: _Chosen
 
     @model_validator(mode="after")
     def _all_or_none(self) -> _About:

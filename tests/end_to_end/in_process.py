@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from analysis.choose.retrain import retrain
@@ -11,10 +12,17 @@ from analysis.judge.evaluate import evaluate
 from benchmarks.in_process import search_in_process
 from cohort.split import read_split
 from cohort.table import Cohort, read_cohort
-from spaces.run_files import RunFiles
+from spaces.run_files import RunFiles, read_json, write_json
 from spaces.study import read_study
 
-__all__ = ["FIXED", "finish_in_process", "open_cohort", "run_here", "search_in_process"]
+__all__ = [
+    "FIXED",
+    "describe_lambda",
+    "finish_in_process",
+    "open_cohort",
+    "run_here",
+    "search_in_process",
+]
 
 # One configuration of two epochs: what a test needs that wants a trained model, not a search.
 FIXED = {
@@ -34,6 +42,16 @@ def open_cohort(run: RunFiles) -> Cohort:
 def run_here(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
     """Stand in for ``Place.run_on_slots``."""
     return [function(*one) for one in arguments]
+
+
+def describe_lambda(model: Path, lambda_: float) -> None:
+    """Let a trained model's description say that it was trained with another lambda."""
+    info = read_json(model / "model.json", "model")
+    del info["format"]
+    info["chosen"]["configuration"]["lambda"] = lambda_
+    if lambda_ == 1:
+        info |= dict.fromkeys(("segment_mean", "segment_sd", "segments_prefix"))
+    write_json(model / "model.json", "model", info)
 
 
 def finish_in_process(run: RunFiles, cohort: Cohort) -> Any:

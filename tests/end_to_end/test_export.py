@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from in_process import describe_lambda
 from typer.testing import CliRunner
 
 from analysis.use.export import export
@@ -15,7 +16,7 @@ from analysis.use.predict import find_model, predict, read_request
 from cohort.reading.images import read_images
 from polartune.commands import app
 from spaces.errors import DONE, InputError, RefusedError
-from spaces.run_files import RunFiles, read_json, sha256_of, write_json
+from spaces.run_files import RunFiles, read_json, sha256_of
 from trainable import onnx_model
 from trainable.model import load_model
 
@@ -106,10 +107,7 @@ def edited(trained, folder: Path, lambda_: float) -> RunFiles:
     run = RunFiles(folder / "run")
     shutil.copytree(trained.model, run.model)
     shutil.copy(trained.study, run.study)
-    info = read_json(run.model / "model.json", "model")
-    info["chosen"]["configuration"]["lambda"] = lambda_
-    del info["format"]
-    write_json(run.model / "model.json", "model", info)
+    describe_lambda(run.model, lambda_)
     return run
 
 

@@ -396,6 +396,7 @@ ABOUT = {
     "segment_sd": [0.5] * 17,
     "segments_prefix": "mfr",
     "trunk_sha256": "0" * 64,
+    "chosen": {"configuration": {"lambda": 0.5}},
     "sha256": "0" * 64,
 }
 
@@ -442,6 +443,9 @@ FITTING = st.fixed_dictionaries(
         "segment_sd": FLOATS,
         "segments_prefix": st.text(max_size=8),
         "trunk_sha256": st.text(max_size=8),
+        "chosen": st.fixed_dictionaries(
+            {"configuration": st.fixed_dictionaries({"lambda": st.floats(0, 1)})}
+        ),
     }
 )
 

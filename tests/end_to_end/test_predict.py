@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from in_process import describe_lambda
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -15,7 +16,6 @@ from cohort.patient_key import hash_ids, read_key
 from cohort.segments import segment_columns
 from polartune.commands import app
 from spaces.errors import BAD_INPUT, DONE, InputError
-from spaces.run_files import read_json, write_json
 from trainable.familiarity import FILE
 
 
@@ -120,15 +120,12 @@ def test_a_model_without_the_measure_says_so(trained, maps, tmp_path) -> None:
 
 @pytest.fixture
 def trained_with(trained, tmp_path):
-    """Return a function: the model, as if lambda had been another, described as ever."""
+    """Return a function: the model, described as if lambda had been another."""
 
     def describe(lambda_: float) -> Path:
         copied = tmp_path / "model"
         shutil.copytree(trained.model, copied)
-        info = read_json(copied / "model.json", "model")
-        info["chosen"]["configuration"]["lambda"] = lambda_
-        del info["format"]
-        write_json(copied / "model.json", "model", info)
+        describe_lambda(copied, lambda_)
         return copied
 
     return describe

@@ -199,6 +199,7 @@ def test_the_saved_model_predicts_what_was_trained(make_run, tmp_path, precision
         "trunk_sha256": problem.frozen[0].trunk_sha256,
         "segment_mean": training.scale.mean.tolist(),
         "segment_sd": training.scale.deviation.tolist(),
+        "chosen": {"configuration": {"lambda": CONFIGURATION.lambda_}},
     }
     write_json(tmp_path / "model" / "model.json", "model", info)
     files = problem._maps.columns.paths[0][0]
