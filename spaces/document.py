@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from spaces.errors import InputError
-from spaces.explain import SHOWN, explain
+from spaces.errors import SHOWN, InputError
+from spaces.explain import explain
 from spaces.read_yaml import read_yaml
 
 Content = TypeVar("Content", bound=BaseModel)

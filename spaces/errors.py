@@ -13,6 +13,8 @@ NO_COMPLETE_TRIAL = 4
 REFUSED = 5
 INTERRUPTED = 130
 TERMINATED = 143
+SHOWN = 80
+"""Characters of a wrong value that an error repeats."""
 
 
 class UserError(Exception):

@@ -9,12 +9,10 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from spaces.errors import InputError, nearest
+from spaces.errors import SHOWN, InputError, nearest
 from spaces.parameters import TAGS
 from spaces.sections import RUN_NAME, SHA256
 
-SHOWN = 80
-"""Characters of a wrong value that are repeated."""
 DECIMAL_POINT = "If it is part of a number, write a decimal point: 2.0, not 2,0"
 PATTERNS = {
     RUN_NAME: "must be at most 64 letters, digits, dots, dashes and underscores, and begin with a "

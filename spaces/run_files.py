@@ -17,11 +17,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spaces.errors import InputError, RefusedError
+from spaces.errors import SHOWN, InputError, RefusedError
 from spaces.judged_files import JudgedFiles
 
-SHOWN = 80
-"""Characters of a wrong value that are repeated."""
 PARTIAL = ".partial"
 """How the names of unfinished files end; a dot comes first."""
 

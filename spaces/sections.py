@@ -15,9 +15,9 @@ Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Backbone = Literal["efficientnet_lite0", "resnet18", "resnet34", "resnet50"]
 ImageSize = Annotated[int, Field(ge=32, le=1024)]
-# A NUL byte ends a path for the operating system, which refuses it.
 RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 SHA256 = r"^[0-9a-f]{64}$"
+# A NUL byte ends a path for the operating system, which refuses it.
 FilePath = Annotated[str, Field(pattern=r"^[^\x00]+$")]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Territory = Literal["any", "LAD", "RCA", "LCx"]

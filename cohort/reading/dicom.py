@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from spaces.run_files import SHOWN
+from spaces.errors import SHOWN
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
