@@ -86,8 +86,8 @@ def soak(folder: Path, *, trials: int, slots: int, every: float) -> dict[str, An
         began = time.time()
         outcome = search(run, place, console=None, opener="benchmarks.sleeping_trials:open_quick")
         ended = time.time()
-        killed = killer.stop()
-    found = evaluate(plan, read_spans(run.root), sampler.stop(), began, ended)
+        samples, killed = sampler.stop(), killer.stop()  # what is read below is not the driver's
+    found = evaluate(plan, read_spans(run.root), samples, began, ended)
     log = run.trials.read_text(encoding="utf-8").splitlines()
     ends = [trial.number for trial in read_trials(run.trials) if trial.state]
     said = sum('"event": "ended"' in line for line in log)

@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from search.report import Report
@@ -78,7 +78,8 @@ class Board:
     stay so, those that did not wait for a slot, with the configuration that was logged.
 
     Attributes:
-        trials: every asked trial, by number.
+        trials: every asked trial, by number; its epochs without loss terms, most of their bytes:
+            the log has them, and no decision asks for them.
         total: how many will be asked; one if the study fixes every parameter.
         unfit: nodes on which no trial can go on, by Ray's id, and why; they get no more.
         obstacle: what keeps every trial from going on, and so ended the search; None if nothing.
@@ -101,6 +102,8 @@ class Board:
             raise RefusedError(
                 str(run.trials), "trial numbers have gaps", "Restore the file from a copy"
             )
+        for trial in self.trials:
+            trial.epochs = [_light(epoch) for epoch in trial.epochs]
         self._log = TrialLog(run.trials)
         self._device = device
         self._observers = observers
@@ -196,7 +199,7 @@ class Board:
         elif report.epoch.epoch == len(trial.epochs) + 1:
             with self._recording():
                 self._log.epoch(trial.number, report.epoch, report.host)
-                trial.epochs.append(report.epoch)
+                trial.epochs.append(_light(report.epoch))
                 trial.fruitless = 0
                 for observer in self._observers:
                     observer.reported(trial, report.epoch)
@@ -330,3 +333,7 @@ class Board:
             )
         else:
             _log.info("trial %d: epoch %d was repeated", trial.number, repeated.epoch)
+
+
+def _light(epoch: Epoch) -> Epoch:
+    return replace(epoch, loss={})

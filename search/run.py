@@ -19,6 +19,7 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from ray import tune
+from ray.tune.progress_reporter import TrialProgressCallback
 from rich.console import Console
 
 from search.actor import OPENER, Slot, TrialActor, Workplace
@@ -177,7 +178,7 @@ def _tune(
             name="trials",
             storage_path=str(run.tune.resolve()),
             verbose=0,
-            callbacks=[ticker],
+            callbacks=[ticker, Silence()],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
@@ -239,6 +240,19 @@ class Ticker(tune.Callback):
         if self._board.unfit and time.monotonic() - self._asked >= COUNT_SECONDS:
             self._asked = time.monotonic()
             self._board.require_fit_node()
+
+
+class Silence(TrialProgressCallback):
+    """Tune's lines on the terminal, none of them; its own callback keeps every trial it ever saw.
+
+    Tune adds that one, silent at verbose=0, unless it is given one of the kind.
+    """
+
+    def log_result(self, *_: Any, **__: Any) -> None:
+        """Print and keep nothing."""
+
+    def on_trial_complete(self, *_: Any, **__: Any) -> None:
+        """Print and keep nothing."""
 
 
 def _export(study: optuna.Study, path: Path) -> None:

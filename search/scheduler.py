@@ -19,6 +19,9 @@ from spaces.trial_log import TrialRecord
 START_SECONDS = 60.0
 """After so long, a process that is to be started waits for a node rather than for itself."""
 
+KEEPERS = ("_live_trials", "_stopped_trials", "_failed_trials", "_trials_to_cache")
+"""The sets of Tune's controller that an ended trial stays in."""
+
 
 def rungs(search: SearchSection, epochs: int) -> list[int]:
     """Return the epochs after which trials are compared: grace * eta**k below ``epochs``.
@@ -99,13 +102,15 @@ class RungScheduler(FIFOScheduler):
         self._slots = slots
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Introduce Tune's trial to the board, and keep as many idle actors as there are slots."""
+        """Introduce Tune's trial to the board; keep an idle actor a slot, and no ended trial."""
         self._board.introduce(trial)
         occupied = {seat.tune_trial.trial_id for seat in self._board.seats if seat.tune_trial}
         added = {name: at for name, at in self._added.items() if name in occupied}
         self._added = added | {trial.trial_id: self._clock()}
+        controller = getattr(tune_controller, "_tune_controller", tune_controller)
+        _forget_ended(controller)
         if self._slots > self._actors_kept:
-            _keep_idle_actors(tune_controller, trial, self._slots - self._actors_kept)
+            _keep_idle_actors(controller, trial, self._slots - self._actors_kept)
             self._actors_kept = self._slots
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002
@@ -137,14 +142,28 @@ class RungScheduler(FIFOScheduler):
         return pending[0] if has_waited > START_SECONDS else pending[-1]
 
 
-def _keep_idle_actors(tune_controller: Any, trial: Any, more: int) -> None:
+def _forget_ended(controller: Any) -> None:
+    """Take from Tune the trials that it is done with; it would keep each to the end of the search.
+
+    With its last result, statistics of every number in it and a snapshot, a trial takes some 50 KB
+    (ray#64231), and at the end all would be written and tabulated, for nobody: trials.jsonl has
+    them. Tune offers no way, so this goes through its internals; without them it costs memory.
+    """
+    trials = getattr(controller, "_trials", [])
+    for trial in [trial for trial in trials if trial.is_finished()]:
+        trials.remove(trial)
+        for name in KEEPERS:
+            getattr(controller, name, set()).discard(trial)
+        getattr(controller, "_trial_metadata", {}).pop(trial.trial_id, None)
+
+
+def _keep_idle_actors(controller: Any, trial: Any, more: int) -> None:
     """Raise Tune's limit of idle actors, one at first.
 
     At the end of a generation slots fall idle one by one. Tune would keep the process of the
     first and end the others, so that each generation paid the start-up again. The limit can be
     raised through Tune's internals only; without them it costs time and nothing else.
     """
-    controller = getattr(tune_controller, "_tune_controller", tune_controller)
     cache = getattr(controller, "_actor_cache", None)
     if cache is not None:
         cache.increase_max(trial.placement_group_factory, by=more)

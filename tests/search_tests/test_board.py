@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,17 @@ def interrupted(run: RunFiles, written: int) -> RunFiles:
     logits = np.zeros((written, PATIENTS, 2), dtype=np.float32)
     write_out_of_fold(run.out_of_fold_of(0), logits, np.arange(PATIENTS) % FOLDS)
     return run
+
+
+def test_a_board_keeps_of_each_epoch_all_but_the_loss_terms(make_run: MakeRun) -> None:
+    """They are most of its bytes, and a long search has many; the log has them."""
+    driver = Driver(make_run(trials=2))
+    driver.run()
+    logged = [trial.epochs for trial in read_trials(driver.board.run.trials)]
+    assert all(epoch.loss for epochs in logged for epoch in epochs)
+    light = [[replace(epoch, loss={}) for epoch in epochs] for epochs in logged]
+    for board in (driver.board, Board(driver.study, driver.board.run)):
+        assert [trial.epochs for trial in board.trials] == light
 
 
 @pytest.mark.parametrize("written", [1, 2, 3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import io
 import json
 import time
@@ -15,12 +16,13 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from ray.tune.experiment import Trial
 from rich.console import Console
 from search_studies import MakeRun, make_study
 from simulated_workload import notes
 
 from search.place import Place
-from search.run import SearchOutcome, search
+from search.run import SearchOutcome, Ticker, search
 from spaces.errors import InputError
 from spaces.parameters import NAMES, first_configurations
 from spaces.run_files import RunFiles, read_out_of_fold
@@ -95,6 +97,24 @@ def test_idle_slots_keep_their_processes(make_run: MakeRun, two_slots: Place) ->
     run_search(run, two_slots, 2, [{"lambda": EVERY, "seconds": 0.05}])
     # Two, and on a busy machine those that Tune replaces while they still start.
     assert len(notes(run.root, "opened")) <= 4
+
+
+@pytest.mark.slow
+def test_the_driver_keeps_no_trial_of_tunes_that_has_ended(
+    make_run: MakeRun, two_slots: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its memory would grow with every trial: by Ray's objects, not by our few numbers."""
+    kept: list[int] = []
+
+    def count(ticker: Ticker, trials: list[Any], **_: Any) -> None:
+        gc.collect()
+        kept.append(sum(type(one) is Trial for one in gc.get_objects()))
+
+    monkeypatch.setattr(Ticker, "on_experiment_end", count)
+    run_search(make_run(trials=16, scheduler="none", order="asynchronous"), two_slots)
+    # Those that ran when the last was added, and no more on a busy machine.
+    assert len(kept) == 1
+    assert 1 <= kept[0] <= 4
 
 
 def test_every_fold_gets_the_logged_configuration_to_the_last_bit(
