@@ -8,12 +8,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
 LOSSES = 2
 COUNT_SECONDS = 5.0
 
 Start = Callable[[], Any]
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether an error says that a process or node was lost, and nothing of the piece it had.
+
+    Ray says it in many ways: the process that its memory monitor kills is an ``OutOfMemoryError``.
+    """
+    other = isinstance(error, RayTaskError | TaskCancelledError)
+    return isinstance(error, RayError) and not other
 
 
 class Hand:
@@ -66,7 +75,7 @@ class Deal:
 
         Raises:
             RayTaskError: the function raised.
-            RayActorError: a piece was lost more than ``LOSSES`` times.
+            RayError: a piece was lost more than ``LOSSES`` times, see ``is_loss``.
         """
         total = len(self._arguments)
         most, counted = 0, -COUNT_SECONDS
@@ -90,14 +99,11 @@ class Deal:
         hand, index = self._busy.pop(future)
         try:
             value = ray.get(future)
-        except RayActorError:
+        except BaseException as error:
             ray.kill(hand)  # it may be alive, and only out of reach
-            if self._is_lost_too_often(index):
+            if not is_loss(error) or self._is_lost_too_often(index):
                 raise
             return
-        except BaseException:
-            ray.kill(hand)
-            raise
         if index is not None:
             self._results[index] = value
             if self._progress:

@@ -19,6 +19,8 @@ from spaces.run_files import RunFiles, write_text
 EVERY_SECONDS = 2.0
 LOOK_SECONDS = 0.25
 LONGEST_SECONDS = 5.0
+PAUSES = 4
+"""How many pauses of the driver, without a sign in between, use up the shortest limit."""
 
 _log = logging.getLogger(__name__)
 
@@ -97,6 +99,9 @@ class Overseer:
     ) -> None:
         self._board = board
         self._stalled_after = stalled_after
+        minutes = board.study.search.trial_minutes
+        shortest = stalled_after if minutes is None else min(stalled_after, 60 * minutes)
+        self._longest = min(LONGEST_SECONDS, shortest / PAUSES)
         self._clock = clock
         self._kill = kill
         self._looked = clock()
@@ -119,7 +124,7 @@ class Overseer:
                 continue  # one that waits for its slot is not expected to get on
             watch = before.get(seat.tune_trial.trial_id, _Watch())
             sign = _content(self._board.run.heartbeat_of(seat.trial.number))
-            watch.see(sign, seat.reports, min(passed, LONGEST_SECONDS))
+            watch.see(sign, seat.reports, min(passed, self._longest))
             if not self._ends(seat, watch):
                 self._watches[seat.tune_trial.trial_id] = watch
 

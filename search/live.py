@@ -111,7 +111,7 @@ class Display:
     def ended(self, trial: TrialRecord) -> None:
         """Print a line, unless a table is shown."""
         if self._live is None and self._board is not None:
-            self._console.print(_line(trial, self._board), highlight=False, soft_wrap=True)
+            self._console.print(_line(trial, self._board), soft_wrap=True)
 
     def tick(self) -> None:
         """Redraw the table if it is old."""
@@ -170,7 +170,7 @@ def _rows(board: Board, best: TrialRecord | None) -> Table:
             f"{values.augmentation_strength:.2f}",
             f"{len(trial.epochs)}/{board.study.training.epochs}",
             f"{trial.epochs[-1].score:.4f}" if trial.epochs else "",
-            _state(trial, board),
+            Text(_state(trial, board)),
             style=style,
         )
     return rows
@@ -193,12 +193,12 @@ def _state(trial: TrialRecord, board: Board) -> str:
     return trial.state if trial.is_complete else f"{trial.state} {trial.reason}"
 
 
-def _line(trial: TrialRecord, board: Board) -> str:
+def _line(trial: TrialRecord, board: Board) -> Text:
     ended = sum(other.state is not None for other in board.trials)
     score = "" if trial.score is None else f" score {trial.score:.4f}"
     reason = "" if trial.is_complete else f" ({trial.reason})"
     progress = f"[{ended}/{board.total}]"
-    return f"{progress} trial {trial.number}: {trial.state}{score}{reason}"
+    return Text(f"{progress} trial {trial.number}: {trial.state}{score}{reason}")
 
 
 def _clock(seconds: float) -> str:

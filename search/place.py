@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from search.driver import Driver
-from search.hands import COUNT_SECONDS, LOSSES, Deal, Hand
-from search.reach import reached
+from search.hands import COUNT_SECONDS, LOSSES, Deal, Hand, is_loss
+from search.reach import first_line, reached
 from spaces.errors import InputError
 from spaces.sections import ResourcesSection
 
@@ -84,11 +84,13 @@ class Place:
             return deal.play()
         except RayTaskError as error:
             raise error.cause from None
-        except RayActorError as error:
+        except RayError as error:
+            if not is_loss(error):
+                raise
             raise InputError(
                 "slots",
                 f"the same piece of work was lost {LOSSES + 1} times with its process or node "
-                f"({str(error).strip().splitlines()[0]})",
+                f"({first_line(error)})",
                 "Often memory ran out: use fewer resources.slots. What was finished is kept",
             ) from None
 

@@ -91,6 +91,19 @@ def test_time_in_which_the_driver_itself_was_stopped_does_not_count(make_run: Ma
     assert (watched.killed, watched.trial.state) == ([], None)
 
 
+@pytest.mark.parametrize("limit", [{"stalled_after": 2.0}, {"trial_minutes": 0.05}])
+def test_short_limits_do_not_take_one_pause_of_the_driver_for_a_trial_s(
+    make_run: MakeRun, limit: dict[str, float]
+) -> None:
+    watched = Watched(make_run, **limit)
+    watched.wait(1, beating=True)
+    watched.now += 5.0
+    watched.overseer.look()
+    assert (watched.killed, watched.trial.state) == ([], None)
+    watched.wait(4)
+    assert watched.killed == ["its process"]
+
+
 def test_the_limit_counts_within_an_epoch_that_never_ends(make_run: MakeRun) -> None:
     watched = Watched(make_run, trial_minutes=1.0)
     watched.wait(59, beating=True)

@@ -9,6 +9,7 @@ from search_studies import MakeRun
 
 from search.board import Board
 from search.live import Display, Pace, idle_slots, table
+from search.report import Report
 from spaces.sections import SearchSection
 
 
@@ -103,6 +104,14 @@ def test_without_a_terminal_each_ended_trial_is_a_line(make_run: MakeRun) -> Non
     lines = text.splitlines()
     assert len(lines) == 5
     assert lines[0].startswith("[1/5] trial 0: complete score 0.")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_why_a_trial_failed_is_shown_to_the_letter(make_run: MakeRun, terminal: bool) -> None:
+    """A path in brackets, as markup, would end the search; a tag or an emoji would vanish."""
+    told = "[/x] [b]:x:"
+    driver = Driver(make_run(trials=1), report=lambda t, _: Report(t.number, "here", failed=told))
+    assert told in lines_of(driver, terminal=terminal)
 
 
 def test_on_a_terminal_the_last_table_stays(make_run: MakeRun) -> None:
