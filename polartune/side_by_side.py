@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from polartune.steps import LOG, continued, driven, fill_bank, progress_bar, retrain, search
-from spaces.errors import InputError, NoCompleteTrialError
+from spaces.errors import NoCompleteTrialError, NoModelError
 from spaces.trial_log import read_trials
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ STOP_SECONDS = 20.0
 # A study's driver needs a tenth of a core (docs/scale.md), and most of a gigabyte.
 DRIVERS_A_CORE = 2
 
-NO_MODEL = (InputError, NoCompleteTrialError)
+NO_MODEL = (NoModelError, NoCompleteTrialError)
+"""What one study lacks. Storage that takes no more, say, is lacked by all."""
 
 
 def studies_at_once(study: Study, slots: int) -> int:

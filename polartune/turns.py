@@ -1,6 +1,7 @@
 """Several studies on one Ray: one after the other, or side by side where slots would idle.
 
-Where one study uses all slots, each has its turn, with its live table and in this process.
+Where one study uses all slots of this computer, each has its turn, with its live table and in this
+process. Elsewhere, and always on a cluster, each is driven by a process of its own.
 """
 
 from __future__ import annotations
@@ -94,6 +95,8 @@ def _one_by_one(
     folder: Path, turns: Sequence[Turn], left: Sequence[int], place: Place, console: Console
 ) -> dict[str, str]:
     """Train the studies that are left, each with every slot; return why one has no model."""
+    from analysis.show.forecast import duration
+
     without: dict[str, str] = {}
     began = time.monotonic()
     for done, at in enumerate(left):
@@ -101,7 +104,7 @@ def _one_by_one(
         ahead = ""
         if done:
             seconds = (time.monotonic() - began) / done * (len(left) - done)
-            ahead = f" [dim]about {_minutes(seconds)} left[/]"
+            ahead = f" [dim]about {duration(seconds)} left[/]"
         place_in_line = f"[bold]{at + 1}/{len(turns)}[/]"
         console.print(f"\n{place_in_line} {escape(turn.words)}{ahead}", highlight=False)
         if turn.follows in without:
@@ -139,7 +142,3 @@ def bars(total: int, console: Console) -> Iterator[Callable[[str, int], None]]:
             progress.update(tasks[what], completed=done)  # type: ignore[arg-type]
 
         yield advance
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -9,7 +9,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from spaces.errors import InputError
+from spaces.errors import NoModelError
 
 
 class Driver:
@@ -41,14 +41,14 @@ class Driver:
 
         Raises:
             Exception: what the function raised, as it was raised.
-            InputError: its process was lost.
+            NoModelError: its process was lost.
         """
         try:
             return ray.get(self._result)
         except RayTaskError as error:
             raise error.cause from None
         except RayError as error:
-            raise InputError(
+            raise NoModelError(
                 "memory",
                 f"the process that drove it was lost ({str(error).strip().splitlines()[0]})",
                 "Often memory ran out. What was finished is kept",

@@ -15,7 +15,7 @@ from ray.exceptions import RayError, RayTaskError
 from search.driver import Driver
 from search.hands import COUNT_SECONDS, LOSSES, Deal, Hand, is_loss
 from search.reach import first_line, reached
-from spaces.errors import InputError
+from spaces.errors import InputError, NoModelError
 from spaces.sections import ResourcesSection
 
 Resources = Mapping[str, float]
@@ -76,7 +76,7 @@ class Place:
 
         Raises:
             Exception: what ``function`` raised first, as it was raised.
-            InputError: a piece was lost again and again with its process or node.
+            NoModelError: a piece was lost again and again with its process or node.
         """
         hand: Any = ray.remote(Hand).options(num_cpus=self.cpus, num_gpus=self.gpus)
         deal = Deal(lambda: hand.remote(function), self.slots_now, arguments, progress)
@@ -87,7 +87,7 @@ class Place:
         except RayError as error:
             if not is_loss(error):
                 raise
-            raise InputError(
+            raise NoModelError(
                 "slots",
                 f"the same piece of work was lost {LOSSES + 1} times with its process or node "
                 f"({first_line(error)})",

@@ -45,6 +45,10 @@ class InputError(UserError):
     """A study file, cohort, image or weights file breaks a rule (exit code 2)."""
 
 
+class NoModelError(InputError):
+    """This study gives no model, for a reason of its own; another beside it may."""
+
+
 class RefusedError(UserError):
     """Going on would break a promise: a lock is held, or a hash differs (exit code 5)."""
 

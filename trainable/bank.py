@@ -114,16 +114,16 @@ class Bank:
         return self.path(part.column, part.strength, part.chunk).exists()
 
     def is_whole(self, part: Part) -> bool:
-        """Return whether a part is there and undamaged; a damaged file is removed."""
+        """Return whether a part is there and undamaged.
+
+        One that is not stays until it is filled anew: another run may be about to seal it.
+        """
         path = self.path(part.column, part.strength, part.chunk)
         try:
             expected = json.loads(_seal(path).read_text())["sha256"]
-            whole = bool(sha256_of(path) == expected)
+            return bool(sha256_of(path) == expected)
         except (OSError, ValueError, KeyError):
-            whole = False
-        if not whole:
-            path.unlink(missing_ok=True)
-        return whole
+            return False
 
     def fill(self, part: Part, extractor: Extractor) -> int:
         """Compute and write one part; return the images passed through the trunk."""

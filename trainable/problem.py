@@ -216,7 +216,7 @@ class Problem:
         self._check_disk([part for part in self.parts() if not self._bank(part).exists(part)])
 
     def missing_parts(self) -> list[Part]:
-        """Return the parts that are absent or damaged; damaged files are removed.
+        """Return the parts that are absent or damaged.
 
         Raises:
             InputError: the disk cannot hold them.

@@ -11,7 +11,7 @@ import numpy as np
 from analysis.choose.export import advise_another
 from analysis.choose.fold_segments import DIGEST, write_out_of_fold_segments
 from cohort.segments import SEGMENTS
-from spaces.errors import InputError
+from spaces.errors import NoModelError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles, read_json, read_out_of_fold, sha256_of, write_json
 from spaces.study import read_study
@@ -38,7 +38,7 @@ def retrain(run: RunFiles, run_on_slots: RunOnSlots, device: str) -> dict[str, A
         device: ``cpu`` or ``cuda``.
 
     Raises:
-        InputError: the training diverged.
+        NoModelError: the training diverged.
     """
     best = read_json(run.best, "best")
     chosen = {name: best[name] for name in ("trial", "configuration", "epochs", "oof_sha256")}
@@ -167,7 +167,7 @@ def _train_again(
     path = run.seeds / f"{repeat}.safetensors"
     try:
         _train(run, loop, chosen["epochs"], "a repeated training")
-    except InputError:  # what chance can do: it is told with the spread
+    except NoModelError:  # what chance can do: it is told with the spread
         path.unlink(missing_ok=True)
         return {path.name: None}
     [training] = loop.trainings
@@ -179,12 +179,12 @@ def _train(run: RunFiles, loop: CrossValidation, epochs: int, what: str) -> Epoc
     """Train ``epochs`` epochs; return the last one's report.
 
     Raises:
-        InputError: a loss is infinite or not a number.
+        NoModelError: a loss is infinite or not a number.
     """
     for _ in range(epochs):
         report = loop.advance()
         if not report.finite:
-            raise InputError(
+            raise NoModelError(
                 "retrain",
                 f"{what} diverged (non-finite loss at epoch {report.epoch})",
                 advise_another(run),

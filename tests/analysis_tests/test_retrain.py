@@ -13,7 +13,7 @@ from finished_run import EPOCHS, Run
 from analysis.choose.fold_segments import DIGEST, read_out_of_fold_segments
 from analysis.choose.retrain import retrain
 from analysis.choose.select import select
-from spaces.errors import InputError
+from spaces.errors import InputError, NoModelError
 from spaces.parameters import Configuration
 from spaces.run_files import read_json, read_out_of_fold, sha256_of, write_json
 from trainable.loss import Scale
@@ -161,7 +161,7 @@ def test_a_model_that_diverged_is_an_error_that_names_the_runner_up(
     run: Run, problem: Problem, which: str, said: str
 ) -> None:
     setattr(problem, which, 3)
-    with pytest.raises(InputError, match=f"^retrain: {said} diverged") as raised:
+    with pytest.raises(NoModelError, match=f"^retrain: {said} diverged") as raised:
         again(run)
     message = str(raised.value)
     assert "(non-finite loss at epoch 3)" in message

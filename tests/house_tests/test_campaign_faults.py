@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,8 +16,9 @@ from polartune import turns
 from polartune.turns import Turn, train_in_turn
 from search.place import Place
 from spaces.campaign import Plan, read_campaign
-from spaces.errors import NoCompleteTrialError
+from spaces.errors import InputError, NoCompleteTrialError
 from spaces.run_files import RunFiles
+from spaces.storage import unwritable
 
 CAMPAIGN = {
     "format": "polartune/campaign/1",
@@ -59,16 +61,35 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def test_others_are_trained_and_followers_are_not(plan: Plan, trained: list[str]) -> None:
+def train(plan: Plan) -> None:
     line = [
         Turn(member.study, RunFiles(plan.root / member.study.name), None, member.follows)  # type: ignore[arg-type]
         for member in plan.members
     ]
     console = Console(file=io.StringIO(), width=80)
+    train_in_turn("all", plan.folder, line, address=None, console=console)
+
+
+def test_others_are_trained_and_followers_are_not(plan: Plan, trained: list[str]) -> None:
     told = (
         r"^all: 2 of 4 studies have no model \(impaired_any-rest: trials\.jsonl: none of 4 is "
         r"complete; sex-rest: starts from impaired_any-rest\)\. .*the test set is sealed"
     )
     with pytest.raises(NoCompleteTrialError, match=told):
-        train_in_turn("all", plan.folder, line, address=None, console=console)
+        train(plan)
     assert trained == ["impaired_any-stress", "sex-stress"]
+
+
+def test_a_full_disk_ends_the_campaign_with_what_it_says(
+    plan: Plan, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is full for the studies that are left, too: none of them may be said to have no model."""
+
+    def search(run: RunFiles, *_: Any) -> None:
+        if run.root.name == "sex-rest":
+            raise unwritable(str(run.trials), OSError(errno.ENOSPC, "No space left on device"))
+
+    monkeypatch.setattr(turns, "search", search)
+    with pytest.raises(InputError, match=r"sex-rest/trials\.jsonl: cannot be written \(No space"):
+        train(plan)
+    assert trained == ["impaired_any-stress"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,8 +16,9 @@ from rich.console import Console
 from polartune import side_by_side
 from polartune.side_by_side import Lane, studies_at_once
 from polartune.turns import Turn
-from spaces.errors import NoCompleteTrialError, RefusedError
+from spaces.errors import NoCompleteTrialError, NoModelError, RefusedError, UserError
 from spaces.run_files import RunFiles
+from spaces.storage import unwritable
 from spaces.study import Study
 
 
@@ -114,16 +117,28 @@ def test_who_follows_waits_and_others_go_ahead(lane: Callable[..., Lane]) -> Non
     assert max(map(len, place.company.values())) == 1
 
 
-def test_a_study_without_a_model_stops_its_followers_alone(lane: Callable[..., Lane]) -> None:
-    place = ScriptedPlace(8, {"a": NoCompleteTrialError("trials.jsonl", "none is complete", "See")})
+@pytest.mark.parametrize("kind", [NoCompleteTrialError, NoModelError])
+def test_a_study_without_a_model_stops_its_followers_alone(
+    lane: Callable[..., Lane], kind: type[UserError]
+) -> None:
+    place = ScriptedPlace(8, {"a": kind("trials.jsonl", "none is complete", "See")})
     made = lane(place)
     made.run()
     assert made.without == {"a": "trials.jsonl: none is complete", "x": "starts from a"}
     assert list(place.company) == ["a", "b", "c"]
 
 
-def test_what_is_no_matter_of_one_study_stops_all(lane: Callable[..., Lane]) -> None:
-    place = ScriptedPlace(64, {"a": RefusedError("trials.jsonl", "is damaged", "Restore it")})
-    with pytest.raises(RefusedError, match="is damaged"):
+@pytest.mark.parametrize(
+    "error",
+    [
+        RefusedError("trials.jsonl", "is damaged", "Restore it"),
+        unwritable("runs/all", OSError(errno.ENOSPC, "No space left on device")),
+    ],
+)
+def test_what_is_no_matter_of_one_study_stops_all(
+    lane: Callable[..., Lane], error: UserError
+) -> None:
+    place = ScriptedPlace(64, {"a": error})
+    with pytest.raises(type(error), match=re.escape(error.problem)):
         lane(place).run()
     assert [name for name, driver in place.drivers.items() if driver.was_stopped] == ["b", "c"]

@@ -136,6 +136,26 @@ def test_an_interrupted_fill_goes_on_where_it_was(make_run, work, monkeypatch):
     assert work["through the trunk"] == missing + 4 == DEVELOPMENT * 3 - 16 + 4
 
 
+def test_another_run_that_looks_before_a_part_is_sealed_leaves_it(make_run, monkeypatch):
+    """Both work over the same maps; the first has its tensors in place, and not yet their digest."""
+    run, looks = make_run(), []
+    open_problem.cache_clear()
+    parts = missing_parts(str(run.root), "cpu")
+    write = bank.write_json
+
+    def look_first(path, kind, *content):
+        if kind == "bank-part":
+            looks.append(len(missing_parts(str(run.root), "cpu")))
+        write(path, kind, *content)
+
+    monkeypatch.setattr(bank, "write_json", look_first)
+    for part in parts:
+        fill_part(str(run.root), "cpu", part)
+    assert looks == [len(parts) - at for at in range(len(parts))]
+    train(run, epochs=1)
+    open_problem.cache_clear()
+
+
 def test_a_process_opens_each_bank_file_once(make_run, work, monkeypatch):
     monkeypatch.setattr(bank, "PATIENTS_A_FILE", 16)
     run = make_run()
