@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any, NoReturn
 
 import optuna
@@ -31,6 +30,7 @@ from search.place import Place, SlotCount
 from search.preflight import versions
 from search.scheduler import RungScheduler, settle
 from search.searcher import StudySearcher
+from search.signals import Signals
 from search.tensorboard import Curves
 from search.trial import UNSAVED_SECONDS
 from spaces.errors import TERMINATED, RefusedError
@@ -156,7 +156,7 @@ def _tune(
     ticker: Ticker,
 ) -> None:
     """Let Ray Tune run what the searcher hands out, until every trial has ended."""
-    run = board.run
+    run, signals = board.run, Signals()
     shutil.rmtree(run.tune, ignore_errors=True)
 
     def slot(config: Mapping[str, Any]) -> Slot:
@@ -178,24 +178,26 @@ def _tune(
             name="trials",
             storage_path=str(run.tune.resolve()),
             verbose=0,
-            callbacks=[ticker, Silence()],
+            callbacks=[ticker, signals, Silence()],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
-    with _environment(TUNE_ENVIRONMENT), _terminated() as terminated:
+    with _environment(TUNE_ENVIRONMENT), signals.noted():
         try:
             tuner.fit()
+        except KeyboardInterrupt:  # before Tune had an answer to it, or the second
+            _interrupt(signals)
         except Exception:
             if board.obstacle is None:
                 raise
     if board.obstacle is not None:
         raise board.obstacle
-    if not board.is_over:
-        _interrupt(terminated)
+    if signals.received or not board.is_over:
+        _interrupt(signals)
 
 
-def _interrupt(terminated: list[int]) -> NoReturn:
-    if terminated:
+def _interrupt(signals: Signals) -> NoReturn:
+    if SIGTERM in signals.received:
         raise SystemExit(TERMINATED)
     raise KeyboardInterrupt
 
@@ -301,22 +303,3 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def _terminated() -> Iterator[list[int]]:
-    """Turn SIGTERM, which Tune ignores, into SIGINT, after which it stops in order."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-
-    def forward(signum: int, frame: object) -> None:  # noqa: ARG001
-        received.append(signum)
-        signal.raise_signal(signal.SIGINT)
-
-    before = signal.signal(signal.SIGTERM, forward)
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGTERM, before)

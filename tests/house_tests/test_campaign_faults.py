@@ -86,10 +86,10 @@ def test_a_full_disk_ends_the_campaign_with_what_it_says(
     """It is full for the studies that are left, too: none of them may be said to have no model."""
 
     def search(run: RunFiles, *_: Any) -> None:
-        if run.root.name == "sex-rest":
+        if run.root.name == "sex-stress":
             raise unwritable(str(run.trials), OSError(errno.ENOSPC, "No space left on device"))
 
     monkeypatch.setattr(turns, "search", search)
-    with pytest.raises(InputError, match=r"sex-rest/trials\.jsonl: cannot be written \(No space"):
+    with pytest.raises(InputError, match=r"sex-stress/trials\.jsonl: cannot be written \(No space"):
         train(plan)
     assert trained == ["impaired_any-stress"]
