@@ -134,7 +134,7 @@ def run_command(
     from analysis.show.result import show_result
 
     console = Console()
-    result = run(study, out=out, address=address, console=console)
+    result = run(study, out=out, address=address, console=console, ends_process=True)
     show_result(result, console)
     if result.failed_trials:
         _end_with_failures(result.root)

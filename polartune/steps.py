@@ -35,6 +35,7 @@ def run(
     out: str | Path = "runs",
     address: str | None = None,
     console: Console | None = None,
+    ends_process: bool = False,
 ) -> Result:
     """Run a study from its file to its report, or continue it, and return the result.
 
@@ -43,10 +44,12 @@ def run(
         out: folder of run directories; this one is ``out/<name of the study>``.
         address: a running Ray cluster; None starts an own, local Ray.
         console: where progress is shown.
+        ends_process: whether this process leaves at once where its Ray ends, as the command does.
 
     Raises:
         InputError: study, cohort or weights break a rule; no run directory is left behind.
         RefusedError: the run is in use, or belongs to another study, cohort or split.
+        RayLostError: Ray has ended; the same call goes on from there.
         NoCompleteTrialError: every trial failed.
     """
     from analysis.judge.evaluate import evaluate
@@ -61,7 +64,7 @@ def run(
             # A run may be continued on other slots than those it began with.
             now = read_study(Path(study))
             folders = shared_folders(now, Path(study).parent, files.root, cohort)
-            with placed(now, address, folders, console) as place:
+            with placed(now, address, folders, console, ends_process) as place:
                 search(files, place, console, now.search.stalled_after)
                 retrain(files, place, console)
         with step("evaluate", console):
@@ -141,7 +144,11 @@ def shared_folders(study: Study, folder: Path, root: Path, cohort: Cohort) -> li
 
 @contextmanager
 def placed(
-    study: Study, address: str | None, folders: Sequence[Path], console: Console
+    study: Study,
+    address: str | None,
+    folders: Sequence[Path],
+    console: Console,
+    ends_process: bool = True,
 ) -> Iterator[Place]:
     """Give the place that a study asks for; a cluster's only if it can run trials.
 
@@ -150,13 +157,14 @@ def placed(
         address: a running Ray cluster; None starts an own, local Ray.
         folders: see ``shared_folders``.
         console: is told what is waited for.
+        ends_process: see ``run``.
     """
     from search.place import connected
     from search.preflight import preflight
 
     # Ray's start is mostly waiting, and what comes next takes seconds to import.
     Thread(target=_import_ahead).start()
-    with connected(study.resources, address=address) as place:
+    with connected(study.resources, address=address, ends_process=ends_process) as place:
         if not place.is_own:
             with step("preflight", console):
                 preflight(

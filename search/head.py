@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import ray
 
-from spaces.errors import TERMINATED
+from spaces.errors import RayLostError
 
 LOOK_SECONDS = 1.0
+INTERRUPT_SECONDS = 5.0
 KNOCK_SECONDS = 2.0
 KNOCKS = 5
 HEAD = {"gcs_server", "raylet"}
@@ -25,8 +27,15 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def own_head_watched() -> Iterator[None]:
-    """End this process soon after its own Ray; Ray itself would wait a minute, then say much."""
+def own_head_watched(*, ends_process: bool) -> Iterator[None]:
+    """Give up soon after the own Ray has ended; Ray itself would wait a minute, then say much.
+
+    Args:
+        ends_process: leave at once, as a command does. Else the work in the block is interrupted.
+
+    Raises:
+        RayLostError: Ray has ended, and the process has not.
+    """
     node: Any = ray._private.worker._global_node
 
     def look() -> str:
@@ -37,15 +46,15 @@ def own_head_watched() -> Iterator[None]:
         for root in [info.process.pid for kind in node.all_processes.values() for info in kind]:
             _kill_family(root)
 
-    with _watched(look, end):
+    with _watched(look, end, ends_process=ends_process):
         yield
 
 
 @contextmanager
-def cluster_head_watched() -> Iterator[None]:
-    """End this process soon after the head of the cluster that it has joined."""
+def cluster_head_watched(*, ends_process: bool) -> Iterator[None]:
+    """Give up soon after the head of the cluster that this process has joined, likewise."""
     address = ray.get_runtime_context().gcs_address
-    with _watched(Doorbell(address), lambda: None):
+    with _watched(Doorbell(address), lambda: None, ends_process=ends_process):
         yield
 
 
@@ -83,37 +92,85 @@ class Doorbell:
 
 
 @contextmanager
-def _watched(look: Callable[[], str], end: Callable[[], None]) -> Iterator[None]:
+def _watched(
+    look: Callable[[], str], end: Callable[[], None], *, ends_process: bool
+) -> Iterator[None]:
     """Give up when ``look`` says why; ``end`` what Ray would leave behind."""
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(LOOK_SECONDS):
-            why = look()
-            if why:
-                _give_up(why, end)
-
-    watcher = threading.Thread(target=watch, daemon=True)
+    watcher = _Watcher(look, end, ends_process=ends_process)
     watcher.start()
     try:
-        yield
-    finally:
-        done.set()
-        watcher.join()
+        try:
+            yield
+        finally:
+            watcher.stop()
+    except (Exception, KeyboardInterrupt):
+        watcher.stop()  # its interrupt may have come while it was stopped
+        if watcher.lost is None:
+            watcher.look()  # the block may have met it first
+        if watcher.lost is None:
+            raise
+    if watcher.lost is not None:
+        raise watcher.lost
 
 
-def _give_up(why: str, end: Callable[[], None]) -> None:
+class _Watcher(threading.Thread):
+    """Looks after Ray for the thread that makes it, see ``_watched``.
+
+    Attributes:
+        lost: what to raise once Ray has ended.
+    """
+
+    def __init__(
+        self, look: Callable[[], str], end: Callable[[], None], *, ends_process: bool
+    ) -> None:
+        super().__init__(daemon=True)
+        self.lost: RayLostError | None = None
+        self._look = look
+        self._end = end
+        self._ends_process = ends_process
+        self._caller = threading.current_thread()
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        """Look until it is stopped, or Ray has ended; then interrupt what would wait for it."""
+        while self.lost is None:
+            if self._done.wait(LOOK_SECONDS):
+                return
+            self.look()
+        # After the first interrupt Tune ends in order, which takes long without Ray.
+        while self._caller is threading.main_thread():
+            signal.pthread_kill(self._caller.ident or 0, signal.SIGINT)
+            if self._done.wait(INTERRUPT_SECONDS):
+                return
+
+    def look(self) -> None:
+        """Give up if there is why."""
+        why = self._look()
+        if not why:
+            return
+        lost = RayLostError("Ray", why, "The same command goes on from here")
+        if self._ends_process:
+            _leave(lost, self._end)
+        self._end()
+        self.lost = lost
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._done.set()
+        self.join()
+
+
+def _leave(error: RayLostError, end: Callable[[], None]) -> NoReturn:
     """Leave without Ray, which waits for what is gone; every event is in trials.jsonl already."""
-    line = f"Ray: {why}. The same command goes on from here."
-    _log.error("%s", line)
+    _log.error("%s", error)
     end()
     if sys.stdout.isatty():
         sys.stdout.write("\x1b[?25h")  # a progress bar hides the cursor
         sys.stdout.flush()
     below = "\n" if sys.stderr.isatty() else ""
-    sys.stderr.write(f"{below}polartune: {line}\n")
+    sys.stderr.write(f"{below}polartune: {error}\n")
     sys.stderr.flush()
-    os._exit(TERMINATED)
+    os._exit(error.exit_code)
 
 
 def _kill_family(root: int) -> None:

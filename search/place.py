@@ -134,14 +134,22 @@ class SlotCount:
 
 
 @contextmanager
-def connected(resources: ResourcesSection, *, address: str | None = None) -> Iterator[Place]:
+def connected(
+    resources: ResourcesSection, *, address: str | None = None, ends_process: bool = True
+) -> Iterator[Place]:
     """Give the slots of an own Ray, ended with the block, or of the cluster at ``address``.
+
+    Args:
+        resources: says what a slot is.
+        address: of a running Ray cluster.
+        ends_process: whether this process leaves at once where its Ray ends, as a command does.
 
     Raises:
         InputError: the address does not answer, or it offers not one slot.
         RefusedError: this process uses a Ray already.
+        RayLostError: Ray has ended, and the process has not.
     """
-    with reached(resources, address):
+    with reached(resources, address, ends_process=ends_process):
         yield place_of(resources, living_nodes(), is_own=address is None)
 
 

@@ -37,12 +37,15 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def reached(resources: ResourcesSection, address: str | None) -> Iterator[None]:
+def reached(
+    resources: ResourcesSection, address: str | None, *, ends_process: bool
+) -> Iterator[None]:
     """Be connected to an own Ray, ended with the block, or to the cluster at ``address``.
 
     Raises:
         InputError: the address does not answer.
         RefusedError: this process uses a Ray already.
+        RayLostError: see ``head.own_head_watched``.
     """
     if ray.is_initialized():
         raise RefusedError(
@@ -60,7 +63,8 @@ def reached(resources: ResourcesSection, address: str | None) -> Iterator[None]:
             else:
                 _join(str(address))
         opened.enter_context(_raylet_muted())
-        opened.enter_context(own_head_watched() if folder else cluster_head_watched())
+        watched = own_head_watched if folder else cluster_head_watched
+        opened.enter_context(watched(ends_process=ends_process))
         yield
 
 

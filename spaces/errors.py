@@ -55,6 +55,12 @@ class RefusedError(UserError):
     exit_code = REFUSED
 
 
+class RayLostError(UserError):
+    """The Ray that the work runs on has ended; the work can be continued (exit code 143)."""
+
+    exit_code = TERMINATED
+
+
 class NoCompleteTrialError(UserError):
     """The search ended without one complete trial, so nothing can be selected (exit code 4)."""
 

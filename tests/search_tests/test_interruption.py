@@ -8,9 +8,7 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,13 +37,6 @@ with connected(ResourcesSection(device="cpu", slots=int(sys.argv[3]))) as place:
 """
 TRIALS = 10
 SLOW = [{"lambda": EVERY, "seconds": 0.1}]
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    """A short path, for Ray's sockets; a killed driver cannot clean up behind itself."""
-    with tempfile.TemporaryDirectory(prefix="pt-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
 
 
 def start(run: RunFiles, scratch: Path, slots: int = 2) -> subprocess.Popen[bytes]:
