@@ -214,7 +214,8 @@ def show_patients(study: Study, cohort: Cohort, console: Console) -> None:
     """Print patients, classes per fold, and what looks wrong with the cohort."""
     section = study.cohort
     console.print(
-        f"[bold]{study.name}[/]: {escape(section.target)} from {' + '.join(section.inputs)}, "
+        f"[bold]{study.name}[/]: {escape(section.target)} from "
+        f"{escape(' + '.join(section.inputs))}, "
         f"{study.network.backbone}, {study.network.trainable_layers} trainable layers"
     )
     console.print(_patients(cohort))

@@ -83,7 +83,7 @@ def show_result(result: Result, console: Console) -> None:
     console.print(
         f"Cross-validation score {result.score:.3f} (SD over folds {result.score_sd:.3f})."
     )
-    console.print(result.sentence)
+    console.print(result.sentence, markup=False)
     unreliable = result.metrics["model"]["auc"].get("unreliable")
     if unreliable:
         console.print(f"Its intervals are unreliable: {unreliable}.", style="yellow")
