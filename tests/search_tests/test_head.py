@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil  # Ray brings it
 import pytest
 from search_studies import MakeRun
 from test_interruption import SLOW, wait_for_epochs
@@ -113,6 +112,8 @@ print("done")
 def test_a_notebook_outlives_its_ray_and_goes_on(
     make_run: MakeRun, scratch: Path, name: str
 ) -> None:
+    import psutil  # Ray brings it
+
     run = make_run(trials=6)
     (run.root / "faults.json").write_text(json.dumps(SLOW))
     here = Path(__file__).parent
