@@ -41,7 +41,7 @@ class Signals(tune.Callback):
             for number, answer in before.items():
                 signal.signal(number, signal.SIG_DFL if answer is None else answer)
 
-    def setup(self, **info: Any) -> None:  # noqa: ARG002
+    def setup(self, *_: object, **__: object) -> None:
         """Come before Tune, which has its answer to SIGINT in place by now."""
         if threading.current_thread() is threading.main_thread():
             self._answer = signal.signal(signal.SIGINT, self._note)

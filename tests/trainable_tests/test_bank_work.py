@@ -137,7 +137,7 @@ def test_an_interrupted_fill_goes_on_where_it_was(make_run, work, monkeypatch):
 
 
 def test_another_run_that_looks_before_a_part_is_sealed_leaves_it(make_run, monkeypatch):
-    """Both work over the same maps; the first has its tensors in place, and not yet their digest."""
+    """Both have the same maps; the first has its tensors in place, but not yet their digest."""
     run, looks = make_run(), []
     open_problem.cache_clear()
     parts = missing_parts(str(run.root), "cpu")
