@@ -35,7 +35,8 @@ class Phantoms:
 
     Attributes:
         images: by input, uint8 (n, 3, size, size) RGB.
-        segments: by input (always rest, stress and reserve), float64 (n, 17), ml/g/min.
+        segments: by input (always rest, stress and reserve), float64 (n, 17); flow in ml/g/min,
+            the reserve its ratio.
         traits: by name, (n,); see ``cohort.drawing.population.Population``.
     """
 
@@ -91,7 +92,7 @@ def draw_phantom(
     Writes ``images/<patient>_<input>.png`` (RGB), ``truth.json`` (see
     ``cohort.drawing.truth``) and, last, ``cohort.csv`` with the columns
     patient_id, one path for each input, the traits, and the segment values rest_mbf_01..17,
-    stress_mbf_01..17, mfr_01..17 (ml/g/min), all three whatever ``inputs``.
+    stress_mbf_01..17 (ml/g/min) and mfr_01..17 (their ratio), all three whatever ``inputs``.
 
     Args:
         folder: where the cohort is written; made if missing.

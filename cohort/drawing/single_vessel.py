@@ -21,8 +21,8 @@ def draw_single_vessel(
 ) -> dict[str, np.ndarray]:
     """Return maps of phantoms with a tight stenosis of one vessel, by input.
 
-    Kept are those whose drawn map is impaired (a segment's flow reserve below 2 ml/g/min) in this
-    vessel's territory and in no other. They belong to no cohort, and are the same at every call.
+    Kept are those whose drawn map is impaired (a segment's flow reserve below 2) in this vessel's
+    territory and in no other. They belong to no cohort, and are the same at every call.
 
     Args:
         vessel: LAD, RCA or LCx.

@@ -84,7 +84,7 @@ def reserve_is_impaired(reserve: np.ndarray, where: str) -> np.ndarray:
     """Return which of n patients have a flow reserve below 2 in a segment of ``where``, bool (n,).
 
     Args:
-        reserve: (n, 17), ml/g/min.
+        reserve: (n, 17), stress over rest flow.
         where: any, LAD, RCA or LCx.
     """
     return np.asarray((reserve[:, indices_of(where)] < BELOW).any(axis=1))
