@@ -77,7 +77,7 @@ def run_nested(
 
 
 def outer_studies(study: Study) -> list[Study]:
-    """Return the study of each outer fold, called ``outer0`` and so on.
+    """Return the study of each outer fold, called ``outer1`` and so on.
 
     Raises:
         InputError: it searches nothing, starts from another run, or says itself who is test.
@@ -107,7 +107,7 @@ def outer_studies(study: Study) -> list[Study]:
         AnyStudy.model_validate(
             {
                 **content,
-                "name": f"outer{fold}",
+                "name": f"outer{fold + 1}",
                 "cohort": {
                     **content["cohort"],
                     "split": {**content["cohort"]["split"], "outer_fold": fold},

@@ -37,9 +37,9 @@ _STATUS = {
 class Curves:
     """One folder a trial (``trial_0007``) and one for the study with the best score so far.
 
-    Tags are ``fold{k}/loss/{name}``, ``fold{k}/metric/auc``, ``mean/...`` for the mean over folds,
-    ``mean/metric/score``, and in the study's folder ``best/metric/score`` by ended trials. HParams
-    carry the names of the study file, the final state and the final score.
+    Tags are ``fold{k}/loss/{name}``, ``fold{k}/metric/auc`` (k from 1), ``mean/...`` for the mean
+    over folds, ``mean/metric/score``, and in the study's folder ``best/metric/score`` by ended
+    trials. HParams carry the names of the study file, the final state and the final score.
     """
 
     def __init__(self, folder: Path, space: Space, trials: Iterable[TrialRecord] = ()) -> None:
@@ -106,10 +106,10 @@ def _writer(folder: Path) -> EventFileWriter:
 def _points(epoch: Epoch) -> dict[str, float]:
     """Return the value of every tag of one epoch."""
     points = {}
-    for fold, auc in enumerate(epoch.auc):
+    for fold, auc in enumerate(epoch.auc, start=1):
         points[f"fold{fold}/metric/auc"] = auc
     for name, values in epoch.loss.items():
-        for fold, value in enumerate(values):
+        for fold, value in enumerate(values, start=1):
             points[f"fold{fold}/loss/{name}"] = value
         points[f"mean/loss/{name}"] = sum(values) / len(values)
     points["mean/metric/auc"] = epoch.mean_auc

@@ -54,7 +54,7 @@ def test_every_patient_is_predicted_once_and_no_opening_is_an_earlier_look(
     assert frame["patient"].is_unique
     assert len(frame) == PATIENTS
     for fold in range(3):
-        metrics = json.loads((root / f"outer{fold}" / "test" / "metrics.json").read_text())
+        metrics = json.loads((root / f"outer{fold + 1}" / "test" / "metrics.json").read_text())
         assert not metrics["exploratory"]
         assert metrics["model"]["auc"]["estimate"] == pytest.approx(
             found["outer_folds"][fold]["auc"]

@@ -56,14 +56,14 @@ def test_every_curve_reads_back(trials: tuple[Path, list[TrialRecord]]) -> None:
         found = read_back(folder / f"trial_{trial.number:04d}")
         expected = {"mean/metric/auc", "mean/metric/score", "mean/metric/pooled_auc"}
         expected |= {f"mean/loss/{name}" for name in LOSSES}
-        expected |= {f"fold{fold}/metric/auc" for fold in range(5)}
-        expected |= {f"fold{fold}/loss/{name}" for fold in range(5) for name in LOSSES}
+        expected |= {f"fold{fold}/metric/auc" for fold in range(1, 6)}
+        expected |= {f"fold{fold}/loss/{name}" for fold in range(1, 6) for name in LOSSES}
         assert set(found.Tags()["scalars"]) == expected
         curve = found.Scalars("mean/metric/score")
         assert [event.step for event in curve] == [epoch.epoch for epoch in trial.epochs]
         for event, epoch in zip(curve, trial.epochs, strict=True):
             assert event.value == pytest.approx(epoch.score)
-        for event, epoch in zip(found.Scalars("fold3/metric/auc"), trial.epochs, strict=True):
+        for event, epoch in zip(found.Scalars("fold4/metric/auc"), trial.epochs, strict=True):
             assert event.value == pytest.approx(epoch.auc[3])
 
 
