@@ -31,6 +31,7 @@ VERSION = 1
 ROUNDING = 2
 PATIENTS_A_FILE = 128
 SPARE_DISK = 1.2
+"""Free disk that is asked for, as a multiple of what a bank takes."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ class Bank:
         """Refuse to start filling what the disk cannot hold.
 
         Raises:
-            InputError: less than 1.2 times the missing bytes are free.
+            InputError: less than ``SPARE_DISK`` times the missing bytes are free.
         """
         needed = SPARE_DISK * bytes_an_image * sum(part.images for part in parts)
         self.folder.mkdir(parents=True, exist_ok=True)

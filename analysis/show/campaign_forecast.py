@@ -15,6 +15,7 @@ from analysis.judge.answer import plain
 from analysis.show.forecast import (
     ASSUMED_AUC,
     START_SECONDS,
+    TOO_FEW,
     Computing,
     Forecast,
     Size,
@@ -27,6 +28,7 @@ from cohort.table import Cohort
 from spaces.bank_files import in_words
 from spaces.campaign import Plan
 from spaces.study import Study
+from trainable.bank import SPARE_DISK
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class CampaignForecast:
         computing: of banks and trials.
         cores: of a trial.
         at_a_time: trials that this computer's CPU computes.
-        half_widths: by target, of the test AUC's interval, were the AUC ``ASSUMED_AUC``; nan if a
-            class would be empty.
+        half_widths: by target, of the test AUC's interval, were the AUC ``ASSUMED_AUC``; nan
+            where less than one test patient of a class is expected.
     """
 
     studies: int
@@ -123,11 +125,11 @@ def show_campaign_forecast(
     )
     console.print(_classes(plan, cohorts))
     warnings = {warning: None for cohort in cohorts for warning in cohort.warnings}
-    if 1.2 * cost.bank_bytes > cost.free_bytes:
+    if SPARE_DISK * cost.bank_bytes > cost.free_bytes:
         warnings["the disk is too small for the banks: set bank.path or bank.mode: off"] = None
     for target, width in cost.half_widths.items():
         if math.isnan(width):
-            warnings[f"{target}: the test set is too small to hold both classes"] = None
+            warnings[f"{target}: {TOO_FEW}"] = None
     show_warnings(list(warnings), console)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)

@@ -22,15 +22,19 @@ from spaces.bank_files import bank_folder, in_words
 from spaces.sections import BankSection
 from spaces.study import Study
 from trainable.attention import squares
+from trainable.bank import SPARE_DISK
 from trainable.problem import Problem
 from trainable.speed import FORWARD_AND_BACKWARD, measure_rates
 
 ASSUMED_AUC = 0.8
 START_SECONDS = 30.0
 PROCESS_BYTES = 1.25e9
-SPARE_DISK = 1.2
 GPU_RATE = 10e12
 """Operations a second that small products keep up on a data-centre GPU; a modest guess."""
+TOO_FEW = (
+    "too few expected events to say how well the test AUC would be known: of one class less than "
+    "one test patient is expected"
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Size:
         epochs: epochs of a fold in all, at most (the scheduler stops trials earlier).
         slots: trials at a time on this computer's CPU.
         cores: of each trial.
-        half_width: of the test AUC's interval, were the AUC ``ASSUMED_AUC``.
+        half_width: of the test AUC's interval, were the AUC ``ASSUMED_AUC``; nan where less than
+            one test patient of a class is expected.
     """
 
     trials: int
@@ -185,17 +190,27 @@ def _later_work(problem: Problem, trials: int, cohort: Cohort) -> tuple[float, f
     images = 0
     if problem.frozen[0].bank is None:
         images = samples * (validated * folds + everybody) * problem.columns
-    # Attention: Grad-CAM, with its random heads at most two passes, and of each class a shown
-    # patient under two kinds of square.
-    explained = cohort.test_size + phantoms_shown(study, cohort)
-    looked = 2 * explained + 2 * 2 * squares(study.network.image_size)
+    looked = _looked_at(study, cohort)
     return images + looked * problem.columns, samples * passes + looked * shares
+
+
+def _looked_at(study: Study, cohort: Cohort) -> int:
+    """Return how many patients' maps pass the network to show where it looks.
+
+    Grad-CAM, with its random heads at most two passes, and of each class a shown patient under two
+    kinds of square.
+    """
+    if not study.evaluation.attention:
+        return 0
+    explained = cohort.test_size + phantoms_shown(study, cohort)
+    return 2 * explained + 2 * 2 * squares(study.network.image_size)
 
 
 def half_width(auc: float, patients: int, prevalence: float, study: Study) -> float:
     """Return half the width of an AUC's confidence interval (Hanley and McNeil 1982).
 
-    nan if a class would be empty. Source: doi:10.1148/radiology.143.1.7063747.
+    nan where less than one patient of a class is expected.
+    Source: doi:10.1148/radiology.143.1.7063747.
     """
     positive = round(patients * prevalence)
     negative = patients - positive
@@ -233,13 +248,14 @@ def show_size(study: Study, size: Size, console: Console) -> None:
         f"{size.trials} trials x {study.cohort.split.folds} folds x {study.training.epochs} epochs"
         f" = at most {size.epochs} epochs of a fold{stops}",
     )
-    width = f"\N{PLUS-MINUS SIGN}{size.half_width:.2f}"
-    level = f"{100 * study.evaluation.confidence:g} %"
-    table.add_row(
-        "answer",
-        f"an AUC of {ASSUMED_AUC} on the test set would be known to about {width} "
-        f"({level}, Hanley-McNeil)",
-    )
+    if not math.isnan(size.half_width):
+        width = f"\N{PLUS-MINUS SIGN}{size.half_width:.2f}"
+        level = f"{100 * study.evaluation.confidence:g} %"
+        table.add_row(
+            "answer",
+            f"an AUC of {ASSUMED_AUC} on the test set would be known to about {width} "
+            f"({level}, Hanley-McNeil)",
+        )
     console.print(table)
     show_warnings(_warnings(study, size), console)
 
@@ -278,7 +294,7 @@ def _patients(cohort: Cohort) -> Table:
         table.add_column(heading, justify="left" if heading == "patients" else "right")
     target, folds = cohort.development.target, cohort.split.folds
     rows = [("development", target)]
-    rows += [(f"  fold {fold}", target[folds == fold]) for fold in np.unique(folds)]
+    rows += [(f"  fold {fold + 1}", target[folds == fold]) for fold in np.unique(folds)]
     for name, values in rows:
         counts = (values.size, np.sum(values == 1), np.sum(values == 0), np.sum(np.isnan(values)))
         table.add_row(name, *map(str, counts))
@@ -317,7 +333,7 @@ def _warnings(study: Study, size: Size) -> list[str]:
             f"{size.slots} slots idle; {size.slots} would not"
         )
     if math.isnan(size.half_width):
-        found.append("the test set is too small to hold both classes")
+        found.append(TOO_FEW)
     return found
 
 

@@ -1,6 +1,8 @@
 """`polartune check`: its numbers against a plain count, and that it touches nothing."""
 
+import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -93,9 +95,9 @@ def test_the_table_shows_each_folds_classes(study: Study, phantom: Path) -> None
     show_forecast(forecast(study, cohort, phantom.parent), console)
     lines = console.export_text().splitlines()
     target, folds = cohort.development.target, cohort.split.folds
-    for fold in range(5):
+    for fold in range(1, 6):
         [line] = [line for line in lines if line.startswith(f"  fold {fold} ")]
-        of_fold = target[folds == fold]
+        of_fold = target[folds == fold - 1]
         expected = [len(of_fold), int(of_fold.sum()), int((1 - of_fold).sum()), 0]
         assert [int(word) for word in line.split()[2:]] == expected
     assert max(map(len, lines)) <= 80
@@ -113,8 +115,15 @@ def test_the_interval_agrees_with_simulated_aucs(study: Study) -> None:
     assert half_width(0.8, 93, 0.3, study) == pytest.approx(1.96 * aucs.std(), rel=0.05)
 
 
-def test_a_test_set_of_one_class_has_no_interval(study: Study) -> None:
-    assert np.isnan(half_width(0.8, 5, 0.0, study))
+def test_where_a_class_is_hardly_expected_no_width_is_told(study: Study, phantom: Path) -> None:
+    assert np.isnan(half_width(0.8, 5, 0.09, study))
+    told = shown_size(study, phantom)
+    assert "an AUC of 0.8 on the test set would be known to about" in told
+    size = Size.of(study, read_cohort(study, phantom.parent))
+    scarce = as_shown(study, replace(size, half_width=math.nan))
+    assert "nan" not in scarce
+    assert "known to about" not in scarce
+    assert "warning too few expected events to say how well the test AUC would be known" in scarce
 
 
 def test_a_best_study_is_one_trial(study: Study, phantom: Path) -> None:
@@ -135,10 +144,13 @@ def shown_size(study: Study, phantom: Path, **changes: object) -> str:
     for section, values in changes.items():
         content[section] |= values
     changed = Study.model_validate(content)
-    size = Size.of(changed, read_cohort(changed, phantom.parent))
+    return as_shown(changed, Size.of(changed, read_cohort(changed, phantom.parent)))
+
+
+def as_shown(study: Study, size: Size) -> str:
     with Path(os.devnull).open("w") as nowhere:
         console = Console(width=80, record=True, file=nowhere)
-        show_size(changed, size, console)
+        show_size(study, size, console)
     return " ".join(console.export_text().split())
 
 
@@ -221,6 +233,9 @@ def test_the_time_follows_from_measured_rates(
     off = predicted(study, phantom, bank={"mode": "off"}, resources={"slots": 1})
     each_time = 48 * 3 * (8 * 5 + 5) * 2 + 2 * 924
     assert off.seconds == pytest.approx(30 + head + each_time / 10)
+    unseen = predicted(study, phantom, evaluation={"attention": False}, resources={"slots": 1})
+    trained = 48 * 3 * (8 * (4 + 1 / 3) + 5)
+    assert unseen.seconds == pytest.approx(30 + trained / 4.0 + 480 / 10)
 
 
 def test_what_is_to_pay_is_said(study: Study, phantom: Path) -> None:
