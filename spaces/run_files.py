@@ -22,6 +22,8 @@ from spaces.judged_files import JudgedFiles
 
 PARTIAL = ".partial"
 """How the names of unfinished files end; a dot comes first."""
+VERSIONS = {"attention": 2, "frozen": 2, "metrics": 2, "nested": 2, "pointing": 2}
+"""Of the formats whose content has changed; the others are at 1."""
 
 
 @dataclass(frozen=True)
@@ -251,16 +253,19 @@ def write_json(
     path: Path,
     kind: str,
     content: Mapping[str, Any],
-    version: int = 1,
+    version: int | None = None,
     *,
     within: Path | None = None,
 ) -> None:
-    """Write ``content`` under ``format: polartune/<kind>/<version>``; no NaN or infinity."""
-    document = {"format": f"polartune/{kind}/{version}", **content}
+    """Write ``content`` under ``format: polartune/<kind>/<version>``; no NaN or infinity.
+
+    Without a version, here and below, it is that of ``VERSIONS``.
+    """
+    document = {"format": _format_of(kind, version), **content}
     write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n", within=within)
 
 
-def read_json(path: Path, kind: str, version: int = 1) -> dict[str, Any]:
+def read_json(path: Path, kind: str, version: int | None = None) -> dict[str, Any]:
     """Read a file of ``write_json``.
 
     Raises:
@@ -276,19 +281,23 @@ def read_json(path: Path, kind: str, version: int = 1) -> dict[str, Any]:
     return dict(document)
 
 
-def check_format(path: Path, declared: object, kind: str, version: int = 1) -> None:
+def check_format(path: Path, declared: object, kind: str, version: int | None = None) -> None:
     """Refuse a file that another version wrote, or one of another kind.
 
     Raises:
         RefusedError: ``declared`` is not ``polartune/<kind>/<version>``.
     """
-    expected = f"polartune/{kind}/{version}"
+    expected = _format_of(kind, version)
     if declared != expected:
         raise RefusedError(
             str(path),
             f"format must be {expected}, got {str(declared)[:SHOWN]}",
             "Another version of polartune wrote it: use that version, or run the study again",
         )
+
+
+def _format_of(kind: str, version: int | None) -> str:
+    return f"polartune/{kind}/{version or VERSIONS.get(kind, 1)}"
 
 
 OUT_OF_FOLD_COLUMNS = ("epoch", "patient", "fold", "logit_negative", "logit_positive")

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from analysis.statistics.folds import paired_difference
 from spaces.errors import NoCompleteTrialError
 from spaces.parameters import LAMBDA, NAMES, Choices, Range
 from spaces.study import Study
@@ -102,22 +103,6 @@ def choose(study: Study, trials: Sequence[TrialRecord]) -> Selection:
     chosen = alternatives[primary]
     warnings = (*_coverage_warnings(study, complete), *_boundary_warnings(study, chosen))
     return Selection(primary, alternatives, ranking, complete, difference, standard_error, warnings)
-
-
-def paired_difference(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
-    """Return the mean fold difference and its corrected standard error.
-
-    The training sets of k folds overlap, so the SD of the differences is multiplied by
-    sqrt(1/k + 1/(k - 1)): Nadeau and Bengio 2003, 10.1023/A:1024068626366.
-
-    >>> mean, error = paired_difference([0.8, 0.9], [0.7, 0.6])
-    >>> round(mean, 3), round(error, 3)
-    (0.2, 0.173)
-    """
-    differences = [a - b for a, b in zip(first, second, strict=True)]
-    k = len(differences)
-    spread = statistics.stdev(differences)
-    return math.fsum(differences) / k, spread * math.sqrt(1 / k + 1 / (k - 1))
 
 
 def _rank_key(trial: TrialRecord) -> tuple[int, float, int]:

@@ -14,7 +14,7 @@ from cohort.segments import segment_columns
 from spaces.errors import RefusedError
 from spaces.run_files import check_format, replacing, sha256_of
 
-# The key of model.json; null where no segment output was trained, absent in earlier versions.
+# The key of model.json; null where no segment output was trained.
 DIGEST = "out_of_fold_segments_sha256"
 SEGMENT_COLUMNS = segment_columns("segment")
 FORMAT = "polartune/oof-segments/1"

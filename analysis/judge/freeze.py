@@ -159,8 +159,7 @@ def _kept(run: RunFiles, sources: Mapping[str, str]) -> dict[str, Any] | None:
     """Return what was frozen for these sources before, if not a byte of it has changed.
 
     Fitting anew, with another library or on another processor, could change a last bit; and what is
-    judged under other digests counts as another opening. So does what an earlier version froze
-    without simple predictors or fold models; that is kept if it was judged.
+    judged under other digests counts as another opening.
     """
     if not run.frozen.exists():
         return None
@@ -168,19 +167,10 @@ def _kept(run: RunFiles, sources: Mapping[str, str]) -> dict[str, Any] | None:
     files = content["files"]
     frozen = [run.test / BASELINES, run.test / SIMPLE, run.predictions, *results_of(run)]
     results = {_name(run, path): path for path in frozen}
-    if _was_judged(run):
-        results = {name: path for name, path in results.items() if name in files}
     if files.keys() != {*sources, *results} or any(files[n] != d for n, d in sources.items()):
         return None
     intact = all(path.is_file() and sha256_of(path) == files[n] for n, path in results.items())
     return content if intact else None
-
-
-def _was_judged(run: RunFiles) -> bool:
-    """Whether there are metrics of exactly what is frozen."""
-    if not run.metrics.exists():
-        return False
-    return bool(read_json(run.metrics, "metrics")["frozen_sha256"] == sha256_of(run.frozen))
 
 
 def _are_predicted(run: RunFiles, sources: Mapping[str, str]) -> bool:

@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from analysis.choose.choice import paired_difference
 from analysis.judge.baselines import LABELS
 from analysis.statistics.bootstrap import (
     LOGIT_DELONG,
-    PERCENTILE,
     auc_of,
     logit_delong_interval,
 )
+from analysis.statistics.folds import CORRECTED_T, corrected_t_interval, paired_difference
 from analysis.statistics.metrics import (
     HALF,
     YOUDEN,
@@ -26,7 +24,6 @@ from analysis.statistics.metrics import (
     youden_threshold,
 )
 
-CORRECTED_T = "corrected_t"
 TEST = "test/metrics.json"
 OUT_OF_FOLD = "oof/"
 MODEL_LABEL = "model"
@@ -174,18 +171,16 @@ def difference_rows(
     if metrics:
         primary = metrics["primary_comparison"] if metrics["differences"] else None
         for name in sorted(metrics["differences"], key=lambda name: name != primary):
-            difference = dict(metrics["differences"][name])
-            # Earlier versions kept BCa's too, which is wrong too often (see ``compare_aucs``).
-            difference["intervals"] = {PERCENTILE: difference["intervals"][PERCENTILE]}
+            difference = metrics["differences"][name]
             rows.append(_row(label_of(name), difference, positives=metrics["positives"]))
     models = (baselines or {}).get("models", {}) if best else {}
     for name, described in sorted(models.items()):  # "logistic_l2", the primary one, comes first
         ours, its = best["fold_auc"], described["fold_auc"]  # type: ignore[index]
         mean, error = paired_difference(ours, its)
-        reach = float(stats.t.ppf((1 + confidence) / 2, len(its) - 1)) * error
-        span = {"low": mean - reach, "high": mean + reach, "degenerate": error == 0}
+        interval = corrected_t_interval(mean, error, folds=len(its), confidence=confidence)
+        span = {CORRECTED_T: interval.as_dict()}
         origin = f"best.json and test/baselines.json, {len(its)} folds"
-        row = Row(label_of(name), "out-of-fold", mean, {CORRECTED_T: span}, described["n"], origin)
+        row = Row(label_of(name), "out-of-fold", mean, span, described["n"], origin)
         rows.append(row)
     return rows
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +11,16 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from scipy import stats
 
 from analysis.judge.freeze import read_predictions
 from analysis.statistics.bootstrap import (
+    auc_of,
     clopper_pearson_interval,
     draw_resamples,
     logit_delong_interval,
     too_few,
 )
+from analysis.statistics.folds import corrected_t_interval, mean_and_error
 from analysis.statistics.metrics import (
     describe_auc,
     log_odds_of,
@@ -55,7 +55,8 @@ def judge_nested(
         outcomes: its test patients.
     """
     rows, parts = [], []
-    for number, ((run, cohort), patients) in enumerate(zip(members, outcomes, strict=True)):
+    judged = zip(members, outcomes, strict=True)
+    for number, ((run, cohort), patients) in enumerate(judged, start=1):
         logits, _ = read_predictions(run.predictions)
         known = np.isfinite(patients.target)
         positive, log_odds = patients.target[known] == 1, log_odds_of(logits)
@@ -87,21 +88,18 @@ def judge_nested(
 
 
 def corrected_t(values: Sequence[float], confidence: float) -> dict[str, float | bool]:
-    """Return mean, SD and corrected t interval of what k overlapping training sets gave.
+    """Return mean, SD and corrected t interval of the AUCs of outer folds, inside [0, 1].
 
-    The SD is multiplied by sqrt(1/k + 1/(k - 1)): Nadeau and Bengio 2003,
-    10.1023/A:1024068626366. The limits of an AUC stay inside [0, 1]. Equal values give a point,
-    flagged ``degenerate``, which says nothing.
+    Equal values give a point, flagged ``degenerate``, which says nothing.
     """
-    k = len(values)
-    mean, spread = math.fsum(values) / k, statistics.stdev(values)
-    half = float(stats.t.ppf((1 + confidence) / 2, k - 1)) * spread * math.sqrt(1 / k + 1 / (k - 1))
+    mean, error = mean_and_error(values)
+    interval = corrected_t_interval(mean, error, folds=len(values), confidence=confidence)
     return {
         "estimate": mean,
-        "sd": spread,
-        "low": max(0.0, mean - half),
-        "high": min(1.0, mean + half),
-        "degenerate": half == 0,
+        "sd": statistics.stdev(values),
+        "low": max(0.0, interval.low),
+        "high": min(1.0, interval.high),
+        "degenerate": interval.is_degenerate,
     }
 
 
@@ -110,7 +108,6 @@ def _describe(
 ) -> dict[str, Any]:
     best = read_json(run.best, "best")
     interval = logit_delong_interval(positive, log_odds, study.evaluation.confidence)
-    auc = float(stats.mannwhitneyu(log_odds[positive], log_odds[~positive]).statistic)
     return {
         "outer_fold": number,
         "n": len(positive),
@@ -119,7 +116,7 @@ def _describe(
         "trial": best["trial"],
         "epochs": best["epochs"],
         "configuration": best["configuration"],
-        "auc": auc / (int(positive.sum()) * int((~positive).sum())),
+        "auc": auc_of(positive, log_odds),
         "interval": interval.as_dict(),
         "unreliable": too_few(positive),
     }
@@ -141,6 +138,6 @@ def _write_predictions(path: Path, parts: Sequence[tuple[Any, ...]]) -> None:
             ),
             "probability": np.concatenate([probability_of(part[3]) for part in parts]),
         }
-    ).replace_schema_metadata({"format": "polartune/nested-predictions/1"})
+    ).replace_schema_metadata({"format": "polartune/nested-predictions/2"})
     with replacing(path) as partial:
         pq.write_table(table, partial)

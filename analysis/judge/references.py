@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from analysis.choose.choice import paired_difference, window_auc
-from analysis.judge.judgement import CORRECTED_T
+from analysis.choose.choice import window_auc
 from analysis.judge.segment_values import RESAMPLES
-from analysis.statistics.bootstrap import Interval, Resamples, draw_resamples
+from analysis.statistics.bootstrap import Resamples, draw_resamples
+from analysis.statistics.folds import corrected_t_interval, paired_difference
 from analysis.statistics.metrics import compare_aucs, describe_auc, estimate_of, log_odds_of
 from cohort.table import Cohort
 from spaces.run_files import RunFiles, read_out_of_fold
@@ -122,8 +121,7 @@ def _compare(
         return {"score_difference": None, "auc_difference": None}
     ours, its = window_auc(chosen, epochs), window_auc(reference, reference.best_epoch)
     mean, error = paired_difference(ours, its)
-    reach = float(stats.t.ppf((1 + development.confidence) / 2, len(its) - 1)) * error
-    limits = Interval(CORRECTED_T, mean - reach, mean + reach)
+    interval = corrected_t_interval(mean, error, folds=len(its), confidence=development.confidence)
     auc_difference = compare_aucs(
         development.positive,
         _log_odds(development, chosen, epochs),
@@ -132,7 +130,7 @@ def _compare(
         development.confidence,
     )
     return {
-        "score_difference": estimate_of(mean, len(development.positive), [limits]),
+        "score_difference": estimate_of(mean, len(development.positive), [interval]),
         "auc_difference": auc_difference,
     }
 

@@ -30,7 +30,6 @@ OUT_OF_FOLD, TEST, LOWEST = "out_of_fold", "test", "lowest_segment"
 RESAMPLES = 1000
 NO_SEGMENTS = "the study regresses no segments"
 NOT_TRAINED = "lambda = 1: the segment outputs were not trained"
-NOT_KEPT = "segment values of the fold models were not kept when this run was retrained"
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def read_out_of_fold_readings(
     Raises:
         RefusedError: a file was altered.
     """
-    reason = why_not_judged(study, best) or (None if model.get(DIGEST) else NOT_KEPT)
+    reason = why_not_judged(study, best)
     measured = cohort.development.segments
     if reason is not None or measured is None:
         return reason or NO_SEGMENTS

@@ -11,9 +11,10 @@ from scipy.stats import fisher_exact
 
 from analysis.judge.answer import limits, number, percent, why_exploratory
 from analysis.judge.calls import call_rows, fraction_of, one_sided
-from analysis.judge.judgement import CORRECTED_T, OutOfFold, Row, label_of
+from analysis.judge.judgement import OutOfFold, Row, label_of
 from analysis.statistics.bootstrap import CLOPPER_PEARSON, LOGIT_DELONG, PERCENTILE
 from analysis.statistics.curves import Calibration
+from analysis.statistics.folds import CORRECTED_T
 from analysis.statistics.metrics import HALF, YOUDEN
 
 POOLING_COSTS = 0.02

@@ -30,7 +30,6 @@ ORIGINS = {BY_TARGET: "cohort table, development patients", BY_SET: "test/metric
 SHORT = {PEARSON: "χ²", STUDENT: "t"}
 SYLLABLES = {DEVELOPMENT: "develop\N{SOFT HYPHEN}ment"}
 SEALED = "The test patients' characteristics are sealed until the test set is opened."
-EARLIER = "This run was judged by a version that did not compare the test patients with the others."
 NOT_SHOWN = (
     f"Not shown: fewer than {FEWEST_SHOWN} patients of a group have it, lack it or are known, and "
     "could be recognised; the other group's numbers would tell how many."
@@ -119,11 +118,10 @@ def show_patients(run: RunFiles, cohort: Cohort, found: Findings) -> CohortPanel
         run, BY_TARGET, f"Development patients by {plain(study.cohort.target)}", classes
     )
     title = "Development and test set"
-    sets = (found.metrics or {}).get("patients")
-    if sets is not None:
-        by_set = _show(run, BY_SET, title, sets, [_say_how_drawn(study)])
+    if found.metrics is None:
+        by_set = PatientTable(title, instead=SEALED)
     else:
-        by_set = PatientTable(title, instead=SEALED if found.metrics is None else EARLIER)
+        by_set = _show(run, BY_SET, title, found.metrics["patients"], [_say_how_drawn(study)])
     return CohortPanel([_explain(by_target, study, classes), by_set], words_of(cohort.development))
 
 

@@ -37,7 +37,6 @@ def write_nested(root: Path, study: Study) -> Path:
 def nested_answer(content: dict[str, Any]) -> str:
     """Return what nested.json says in one sentence."""
     mean, pooled = content["mean_auc"], content["pooled_auc"]
-    mean = {"degenerate": mean["sd"] == 0, **mean}  # earlier versions did not flag it
     level = f"{100 * content['confidence']:g}{SPACE}%"
     accuracy, delong = content["accuracy"], pooled["intervals"][LOGIT_DELONG]
     return (

@@ -13,7 +13,6 @@ from analysis.judge.baselines import L2
 from analysis.judge.calls import fraction_of, name_threshold
 from analysis.judge.coverage import METHODS as AUC_METHODS
 from analysis.judge.judgement import (
-    CORRECTED_T,
     OUT_OF_FOLD,
     OutOfFold,
     Row,
@@ -28,6 +27,7 @@ from analysis.report.figures import Bar
 from analysis.report.flow_figure import Flow, draw_flow
 from analysis.statistics.bootstrap import LOGIT_DELONG, PERCENTILE
 from analysis.statistics.curves import Calibration, Fitted, calibrate
+from analysis.statistics.folds import CORRECTED_T
 from analysis.statistics.metrics import HALF, YOUDEN, log_odds_of
 from analysis.statistics.roc_band import RESAMPLES, roc_band
 from cohort.table import Cohort

@@ -9,17 +9,13 @@ from typing import Any
 import pandas as pd
 
 from analysis.judge.answer import maps_of
-from analysis.judge.pointing import ELSEWHERE, why_not_played
+from analysis.judge.pointing import why_not_played
 from analysis.report.findings import Findings
 from analysis.report.panels import table_of
 from cohort.table import Cohort
 from spaces.run_files import RunFiles, read_json
 
 TABLE = "pointing"
-EARLIER = (
-    "An earlier version played the pointing game without the other vessels' stenoses, which proves "
-    "nothing; evaluate again."
-)
 
 
 @dataclass(frozen=True)
@@ -44,8 +40,6 @@ def show_pointing(run: RunFiles, cohort: Cohort, found: Findings) -> PointingPan
         return PointingPanel([], 0, f"The pointing game was not played: {reason}.")
     content = read_json(run.pointing, "pointing")
     rows = content["rows"]
-    if not all(ELSEWHERE in row for row in rows):
-        return PointingPanel([], 0, EARLIER)
     table_of(run, TABLE, pd.DataFrame(rows))
     return PointingPanel(rows, content["heads"], _say(rows))
 

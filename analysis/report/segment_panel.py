@@ -40,7 +40,6 @@ from cohort.table import Cohort
 from spaces.run_files import RunFiles
 from spaces.study import Study
 
-EARLIER = "this run was judged by a version that kept only the errors of single segments"
 PATIENTS = {OUT_OF_FOLD: "out-of-fold", TEST: "test"}
 SAID = {OUT_OF_FOLD: "development patients, out-of-fold", TEST: "test patients"}
 ORIGINS = {OUT_OF_FOLD: "model/out_of_fold_segments.parquet", TEST: METRICS_FILE}
@@ -117,9 +116,7 @@ def _judged(found: Findings, readings: Readings | str) -> dict[str, Mapping[str,
     segments = found.metrics["segments"]
     if "skipped" in segments:
         return {OUT_OF_FOLD: segments, TEST: segments}
-    earlier = {"skipped": EARLIER}
-    development = segments.get(OUT_OF_FOLD) or judge_out_of_fold_segments(found.study, readings)
-    return {OUT_OF_FOLD: development, TEST: segments.get(TEST, earlier)}
+    return {group: segments[group] for group in (OUT_OF_FOLD, TEST)}
 
 
 def _add_regions(

@@ -8,10 +8,11 @@ import pytest
 from finished_run import Run
 
 from analysis.judge.calls import describe_thresholds
-from analysis.judge.judgement import CORRECTED_T, OutOfFold, Row
+from analysis.judge.judgement import OutOfFold, Row
 from analysis.report.belief import weigh
 from analysis.statistics.bootstrap import Interval
 from analysis.statistics.curves import Calibration, Fitted
+from analysis.statistics.folds import CORRECTED_T
 from spaces.run_files import read_json
 
 POOLED = OutOfFold(

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from finished_run import Run, add_model, build_run, copy_run, fake_loading
-from report_page import Page, edit_metrics, write
+from report_page import Page, write
 from scipy import stats
 
 from analysis.choose.select import select
@@ -152,13 +152,6 @@ def test_before_the_opening_nothing_is_said_of_test_patients(fresh: Run) -> None
     assert (fresh.files.root / "report" / "patients_by_target.csv").is_file()
     assert not (fresh.files.root / "report" / "patients_by_set.csv").exists()
     assert text.count("<table") == text.count("</table>")
-
-
-@pytest.mark.usefixtures("no_figures")
-def test_a_run_of_an_earlier_version_is_shown_without_the_table(fresh: Run) -> None:
-    edit_metrics(fresh, patients=None)
-    text = write(fresh)
-    assert "a version that did not compare the test patients" in text
 
 
 @pytest.mark.usefixtures("no_figures")

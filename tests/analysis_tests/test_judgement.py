@@ -117,14 +117,6 @@ def test_the_difference_out_of_fold_has_a_corrected_t_interval(evaluated: Run) -
     assert (interval["low"], interval["high"]) == pytest.approx(expected)
 
 
-def test_a_difference_of_an_earlier_version_loses_its_bca_interval(evaluated: Run) -> None:
-    metrics, _, _ = judge(evaluated)
-    for difference in metrics["differences"].values():
-        difference["intervals"]["bca"] = difference["intervals"]["percentile"]
-    rows = difference_rows(metrics, None, None, 0.95)
-    assert [list(row.intervals) for row in rows] == [["percentile"]] * 2
-
-
 def test_the_primary_difference_is_told_with_its_error_at_the_mean_auc(evaluated: Run) -> None:
     metrics, _, _ = judge(evaluated)
     metrics |= {"n": 93, "positives": 14}

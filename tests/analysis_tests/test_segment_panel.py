@@ -11,10 +11,9 @@ from report_page import edit_metrics, write
 from scipy import stats
 from sklearn.metrics import r2_score, roc_auc_score
 
-from analysis.choose.fold_segments import DIGEST
 from analysis.judge.evaluate import evaluate
 from analysis.judge.judgement import Row
-from analysis.judge.segment_values import NOT_KEPT, NOT_TRAINED
+from analysis.judge.segment_values import NOT_TRAINED
 from analysis.report.segment_panel import RegionRow, _say
 from analysis.statistics.agreement import LOWER_LIMIT, QUANTITIES, SLOPE, UPPER_LIMIT
 from cohort.sealed import open_outcomes
@@ -139,29 +138,6 @@ def test_a_winner_at_lambda_one_has_no_segment_values_and_says_so(
     assert "Segment values are not judged: lambda = 1" in text
     assert "The lowest predicted segment" not in text
     assert not list(judged.files.root.glob("report/agreement*"))
-
-
-@pytest.mark.usefixtures("no_figures")
-def test_a_model_of_an_earlier_version_is_judged_on_the_test_set_alone(
-    judged: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    edit_json(judged, judged.files.model / "model.json", "model", **{DIGEST: None})
-    judge_again(judged, monkeypatch)
-    assert segments_of(judged)["out_of_fold"] == {"skipped": NOT_KEPT}
-    assert f"Not judged out-of-fold: {NOT_KEPT}." in write(judged)
-
-
-@pytest.mark.usefixtures("no_figures")
-def test_metrics_of_an_earlier_version_are_still_shown(judged: Run) -> None:
-    kept = {name: segments_of(judged)[name] for name in ("columns", "mean_absolute_error")}
-    content = read_json(judged.files.metrics, "metrics") | {"segments": kept}
-    del content["format"], content["references"]
-    write_json(judged.files.metrics, "metrics", content)
-    judged.files.bland_altman.unlink()
-    text = write(judged)
-    assert "Not judged on the test set: this run was judged by a version" in text
-    assert f"In {len(judged.cohort.development)} development patients, out-of-fold" in text
-    assert "The winner beside" in text
 
 
 def test_altered_out_of_fold_values_are_refused(judged: Run) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from finished_run import Run
 
-from analysis.choose.choice import Selection, choose, near_end, paired_difference
+from analysis.choose.choice import Selection, choose, near_end
 from analysis.choose.select import select
+from analysis.statistics.folds import paired_difference
 from spaces.errors import NoCompleteTrialError
 from spaces.parameters import Choices, Configuration, Range
 from spaces.run_files import read_json

@@ -5,6 +5,7 @@ import pytest
 
 from spaces.errors import InputError, RefusedError
 from spaces.run_files import (
+    VERSIONS,
     RunFiles,
     read_json,
     read_out_of_fold,
@@ -71,6 +72,16 @@ def test_kind_and_version_are_checked(tmp_path):
     write_json(tmp_path / "file.json", "best", {}, version=2)
     with pytest.raises(RefusedError, match="format must be polartune/best/1, got polartune/best/2"):
         read_json(tmp_path / "file.json", "best")
+
+
+@pytest.mark.parametrize("kind", sorted(VERSIONS))
+def test_what_was_written_before_a_format_changed_is_refused(kind, tmp_path):
+    path = tmp_path / "file.json"
+    write_json(path, kind, {"value": 1}, version=VERSIONS[kind] - 1)
+    with pytest.raises(RefusedError, match=f"format must be polartune/{kind}/{VERSIONS[kind]}"):
+        read_json(path, kind)
+    write_json(path, kind, {"value": 1})
+    assert read_json(path, kind)["value"] == 1
 
 
 def test_a_missing_or_damaged_file_is_bad_input(tmp_path):
