@@ -20,6 +20,8 @@ HOME = Path(__file__).parents[2]
 FILES = sorted((HOME / "studies").glob("*.yaml"))
 STUDIES = [path for path in FILES if not is_campaign(path)]
 README = (HOME / "README.md").read_text(encoding="utf-8")
+PAGES = [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))]
+TEXT = "\n".join(path.read_text(encoding="utf-8") for path in PAGES)
 
 
 def content(name: str) -> dict:
@@ -87,10 +89,10 @@ def test_make_targets_of_readme_and_contributing_exist() -> None:
     assert {"demo", "test"} <= named <= targets()
 
 
-def test_polartune_commands_of_the_readme_parse() -> None:
+def test_polartune_commands_of_the_pages_parse() -> None:
     command = typer.main.get_command(app)
-    lines = [line for line in commands_of(README) if line.startswith("polartune ")]
-    assert len(lines) >= 5
+    lines = [line for line in commands_of(TEXT) if line.startswith("polartune ")]
+    assert len(lines) >= 20
     for line in lines:
         name, *words = line.split()[1:]
         child = command.commands[name]
@@ -99,10 +101,10 @@ def test_polartune_commands_of_the_readme_parse() -> None:
         child.make_context(name, words)
 
 
-def test_ray_commands_of_the_readme_parse() -> None:
+def test_ray_commands_of_the_pages_parse() -> None:
     """By Ray's own parser; what runs on the cluster, by ours."""
     cli = pytest.importorskip("ray.scripts.scripts", reason="needs the extra `cluster`").cli
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    blocks = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
     lines = [words for words in simple_commands("\n".join(blocks)) if words[0] == "ray"]
     assert len(lines) >= 8
     ours = []
@@ -126,8 +128,8 @@ def test_every_command_stands_in_the_readme() -> None:
             assert f"`polartune {full}" in README, full
 
 
-def test_study_files_of_the_readme_exist() -> None:
-    for name in re.findall(r"studies/(\w+\.yaml)", README):
+def test_study_files_of_the_pages_exist() -> None:
+    for name in re.findall(r"studies/(\w+\.yaml)", TEXT):
         assert (HOME / "studies" / name).is_file(), name
 
 
@@ -230,10 +232,29 @@ def test_the_license_is_apache_2() -> None:
     assert "END OF TERMS AND CONDITIONS" in text
 
 
-def test_the_readmes_study_is_valid() -> None:
-    study, campaign = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", README, re.DOTALL))
+def test_study_and_campaign_of_the_pages_are_valid() -> None:
+    page = (HOME / "docs" / "campaign.md").read_text(encoding="utf-8")
+    study, campaign = (
+        yaml.safe_load(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0])
+        for text in (README, page)
+    )
     assert Study.model_validate(study).cohort.target == "impaired_any"
     assert Campaign.model_validate(campaign | {"study": {}}).transfer.from_ == "impaired_any"
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page, as GitHub makes them."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in found}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[path.stem for path in PAGES])
+def test_links_of_the_pages_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
+        file, _, anchor = link.partition("#")
+        target = page.parent / file if file else page
+        assert target.is_file(), link
+        assert not anchor or anchor in headings(target), link
 
 
 def test_the_golden_file_is_json() -> None:
