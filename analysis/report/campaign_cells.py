@@ -208,7 +208,7 @@ def _cell(
     member: Member, metrics: Mapping[str, Any], p_holm: float, family: int, headline_input: str
 ) -> Cell:
     regressions = () if "skipped" in metrics["baselines"] else REGRESSIONS
-    simple = metrics.get("simple_predictors", {}).values()
+    simple = metrics["simple_predictors"].values()
     rows = {row.label: row for row in difference_rows(metrics, None, None, metrics["confidence"])}
     return Cell(
         target=member.target,

@@ -71,12 +71,7 @@ class StandingGroup:
 
 
 def show_performance(run: RunFiles, metrics: Mapping[str, Any]) -> list[StandingGroup]:
-    """Return every predictor by kind, and write all their metrics beside the report.
-
-    Empty for a run that was judged before there were simple predictors.
-    """
-    if metrics.get("simple_predictors") is None:
-        return []
+    """Return every predictor by kind, and write all their metrics beside the report."""
     table_of(run, "performance", frame_of(list(performance_records(metrics))))
     return [
         StandingGroup(GROUPS[kind], [stand(metrics, label, its) for label, its in described])
@@ -96,7 +91,7 @@ def _by_kind(metrics: Mapping[str, Any]) -> dict[str, list[tuple[str, Mapping[st
     """Return (label, what was measured) of every predictor, in the order of ``GROUPS``."""
     of_kind: dict[str, list[tuple[str, Mapping[str, Any]]]] = {kind: [] for kind in GROUPS}
     of_kind[""] = classifiers_of(metrics)
-    for its in metrics.get("simple_predictors", {}).values():
+    for its in metrics["simple_predictors"].values():
         of_kind[its["kind"]].append((its["label"], its))
     return of_kind
 

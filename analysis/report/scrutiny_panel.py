@@ -81,8 +81,6 @@ def show_scrutiny(run: RunFiles, metrics: Mapping[str, Any]) -> ScrutinyPanel:
     if "calibration" not in metrics:
         return panel
     for quantity, (label, ideal, method) in QUANTITIES.items():
-        if quantity not in metrics["calibration"][TEST]:
-            continue  # earlier versions had the intercept beside a free slope
         before, after = (_value(metrics["calibration"][of][quantity], method, 2) for of in SETS)
         panel.calibration.append((label, ideal, before, after))
     records = [
@@ -157,8 +155,6 @@ def _show_decision(run: RunFiles, metrics: Mapping[str, Any]) -> Figure:
 
 def _say_shift(metrics: Mapping[str, Any]) -> str:
     shift, level = metrics["threshold_shift"], f"{100 * metrics['confidence']:g}{SPACE}%"
-    if "model" not in shift:
-        return ""  # earlier versions compared different patients
     n, folds, difference = shift["n"], shift["folds"], shift["difference"]
     lowest, highest = min(folds), max(folds)
     between = f"{lowest} to {highest}" if lowest < highest else f"{lowest}"

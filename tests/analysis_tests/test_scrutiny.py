@@ -183,11 +183,6 @@ def test_the_shift_is_said_in_percentage_points(changes: dict[str, Any], said: s
     assert "and no patient is called otherwise. No outcome" in text
 
 
-def test_a_shift_of_an_earlier_version_between_different_patients_is_not_said() -> None:
-    shift = {"threshold": 0.4, "out_of_fold": {"called": 3, "n": 9}, "test": {"called": 1, "n": 2}}
-    assert _say_shift({"confidence": 0.95, "threshold_shift": shift}) == ""
-
-
 def test_the_shift_is_that_of_the_frozen_predictions(evaluated: Run) -> None:
     files = evaluated.files
     shift = read_json(files.metrics, "metrics")["threshold_shift"]

@@ -18,7 +18,7 @@ from analysis.choose.select import select
 from analysis.judge.evaluate import evaluate
 from analysis.judge.simple_predictors import fit_simple_predictors
 from cohort.sealed import open_outcomes
-from spaces.run_files import read_json, write_json
+from spaces.run_files import read_json
 
 DERIVED = """target: impaired_any
   derive: {impaired_any: {below: 2.0}}
@@ -174,15 +174,3 @@ def test_accuracy_is_marked_above_the_no_information_rate_only(
     text = write(judged)
     table = text[text.index('id="predictors"') : text.index("<b>Bold</b>")]
     assert ("‡" in table) is marked
-
-
-@pytest.mark.usefixtures("no_figures")
-def test_a_run_judged_by_an_earlier_version_has_a_report_without_these_panels(judged: Run) -> None:
-    metrics = read_json(judged.files.metrics, "metrics")
-    for name in ("simple_predictors", "calibration", "subgroups", "decision", "threshold_shift"):
-        del metrics[name]
-    del metrics["format"]
-    write_json(judged.files.metrics, "metrics", metrics)
-    text = write(judged)
-    assert "Beside simpler predictors" not in text
-    assert "Subgroups" not in text
