@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 from scipy.stats import norm
@@ -29,6 +28,12 @@ MORE_PATIENTS = 1.6
 LARGEST_AUC = 0.96
 
 
+COVERAGE = ("cells", "auc_intervals", "coverage")
+"""Of the intervals of one AUC: the share of the test sets whose interval covered it."""
+TYPE_1_ERROR = ("comparisons", "difference_intervals", "type_1_error")
+"""Of two scores of the same AUC: the share whose interval of the difference left out 0."""
+
+
 @dataclass(frozen=True)
 class GridCell:
     """One point of the grid: the test sets that were simulated.
@@ -38,47 +43,19 @@ class GridCell:
         prevalence: share of positives among all patients; a test set's own share varies.
         auc: true AUC, of every score.
         replicates: simulated test sets.
+        rates: share of the test sets, in [0, 1], by the method of a nominal 95 % interval.
     """
 
     n: int
     prevalence: float
     auc: float
     replicates: int
+    rates: Mapping[str, float]
 
     @property
     def classes(self) -> tuple[float, float]:
         """Expected patients of the rarer and of the commoner class."""
         return class_sizes(self.n, self.prevalence)
-
-
-@dataclass(frozen=True)
-class CoverageCell(GridCell):
-    """Simulated coverage of the intervals of an AUC of nominally 95 %.
-
-    Attributes:
-        percentile: share of the test sets whose percentile interval covered the AUC.
-        bca: likewise, for the bias-corrected and accelerated interval.
-        logit_delong: likewise, for DeLong's interval on the logit scale.
-    """
-
-    percentile: float
-    bca: float
-    logit_delong: float
-
-
-@dataclass(frozen=True)
-class ComparisonCell(GridCell):
-    """How often a difference was seen between two scores of the same AUC.
-
-    Attributes:
-        type_1_error: share of the test sets whose percentile interval of the difference, nominally
-            95 %, left out 0.
-    """
-
-    type_1_error: float
-
-
-Cell = TypeVar("Cell", bound=GridCell)
 
 
 def class_sizes(n: int, prevalence: float) -> tuple[float, float]:
@@ -88,41 +65,32 @@ def class_sizes(n: int, prevalence: float) -> tuple[float, float]:
 
 
 @cache
-def read_grid() -> tuple[CoverageCell, ...]:
-    """Return every simulated cell of one AUC.
+def read_grid(measure: tuple[str, str, str] = COVERAGE) -> tuple[GridCell, ...]:
+    """Return every simulated cell.
+
+    Args:
+        measure: ``COVERAGE`` or ``TYPE_1_ERROR``.
 
     Raises:
         InputError: the packaged file is missing or damaged.
     """
+    listed, statistic, rate = measure
     return tuple(
-        CoverageCell(
-            **_place(cell),
-            **{method: cell["auc_intervals"][method]["coverage"] for method in METHODS},
+        GridCell(
+            **{name: cell[name] for name in ("n", "prevalence", "auc", "replicates")},
+            rates={
+                method: cell[statistic][method][rate]
+                for method in METHODS
+                if method in cell[statistic]
+            },
         )
-        for cell in read_json(GRID, KIND)["cells"]
+        for cell in read_json(GRID, KIND)[listed]
     )
 
 
-@cache
-def read_comparisons() -> tuple[ComparisonCell, ...]:
-    """Return every simulated cell of two equal AUCs.
-
-    Raises:
-        InputError: the packaged file is missing or damaged.
-    """
-    return tuple(
-        ComparisonCell(
-            **_place(cell), type_1_error=cell["difference_intervals"][PERCENTILE]["type_1_error"]
-        )
-        for cell in read_json(GRID, KIND)["comparisons"]
-    )
-
-
-def _place(cell: dict[str, Any]) -> dict[str, Any]:
-    return {name: cell[name] for name in ("n", "prevalence", "auc", "replicates")}
-
-
-def nearest(cells: Sequence[Cell], n: int, prevalence: float, auc: float | None) -> Cell | None:
+def nearest(
+    cells: Sequence[GridCell], n: int, prevalence: float, auc: float | None
+) -> GridCell | None:
     """Return the simulated cell that is most like these test patients, or None if none is.
 
     Cells are compared by their patients of the rarer and of the commoner class, on log scales, and
@@ -131,7 +99,7 @@ def nearest(cells: Sequence[Cell], n: int, prevalence: float, auc: float | None)
     returned the way round that was asked for.
 
     Args:
-        cells: of ``read_grid`` or ``read_comparisons``.
+        cells: of ``read_grid``.
         n: test patients with a label.
         prevalence: share of positives among them.
         auc: the estimate; None if it is undefined.
@@ -147,7 +115,7 @@ def nearest(cells: Sequence[Cell], n: int, prevalence: float, auc: float | None)
     if not here:
         return None
 
-    def distance(cell: Cell) -> tuple[float, float]:
+    def distance(cell: GridCell) -> tuple[float, float]:
         of_classes = np.linalg.norm(np.log(np.array(cell.classes) / ours))
         of_auc = abs(norm.ppf(cell.auc) - norm.ppf(max(auc, 1 - auc)))
         return round(float(of_classes), 9), float(of_auc)
@@ -172,7 +140,7 @@ def coverage_sentence(n: int, prevalence: float, auc: float | None, *, confidenc
     cell = nearest(read_grid(), n, prevalence, auc)
     if cell is None:
         return "No simulation is near enough to say how often these intervals cover the truth."
-    covered = [f"{name} {_percent(getattr(cell, method))}" for method, name in METHODS.items()]
+    covered = [f"{name} {_percent(cell.rates[method])}" for method, name in METHODS.items()]
     return (
         f"In {cell.replicates} simulations with {_patients(cell)} and an AUC of "
         f"{number(cell.auc)}, nominal 95{SPACE}% intervals covered the truth this often: "
@@ -191,13 +159,13 @@ def comparison_sentence(n: int, prevalence: float, auc: float | None, *, confide
     """
     if confidence != NOMINAL:
         return ""  # said of the AUCs already
-    cell = nearest(read_comparisons(), n, prevalence, auc)
+    cell = nearest(read_grid(TYPE_1_ERROR), n, prevalence, auc)
     if cell is None:
         return "No simulation is near enough to say how often a difference is seen where none is."
     return (
         f"In {cell.replicates} simulations of two equally good classifiers ({_patients(cell)}, AUC "
         f"{number(cell.auc)}, scores correlated by {number(_correlation(), 1)} within a class) the "
-        f"interval of the difference left out 0 in {_percent(cell.type_1_error)} of them (nominal "
+        f"interval of the difference left out 0 in {_percent(cell.rates[PERCENTILE])} of them (nominal "
         f"5{SPACE}%)."
     )
 

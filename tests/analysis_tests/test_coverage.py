@@ -12,10 +12,10 @@ from scipy import stats
 
 from analysis.judge import coverage
 from analysis.judge.coverage import (
+    TYPE_1_ERROR,
     comparison_sentence,
     coverage_sentence,
     nearest,
-    read_comparisons,
     read_grid,
 )
 from analysis.statistics.bootstrap import (
@@ -81,7 +81,7 @@ def test_the_logit_interval_covers_what_it_promises_with_a_thousand_patients() -
     judged = [cell for cell in read_grid() if cell.n == 1000 and cell.auc <= 0.8]
     assert len(judged) == 8
     for cell in judged:
-        assert cell.logit_delong == pytest.approx(0.95, abs=0.015)
+        assert cell.rates[LOGIT_DELONG] == pytest.approx(0.95, abs=0.015)
     assert all(goal["reached"] for goal in FILE["goals"])
 
 
@@ -193,7 +193,7 @@ def test_each_cell_is_the_nearest_to_itself(n: int, prevalence: float, auc: floa
     assert (cell.n, cell.prevalence, cell.auc) == (n, prevalence, auc)
     its = stored("cells", n, prevalence, auc)["auc_intervals"]
     for method in (PERCENTILE, BCA, LOGIT_DELONG):
-        assert getattr(cell, method) == its[method]["coverage"]
+        assert cell.rates[method] == its[method]["coverage"]
 
 
 @pytest.mark.parametrize(
@@ -221,8 +221,7 @@ def test_a_mirrored_cell_has_the_coverage_of_its_image() -> None:
     )
     assert cell is not None
     assert image is not None
-    assert (cell.percentile, cell.bca) == (image.percentile, image.bca)
-    assert cell.logit_delong == image.logit_delong
+    assert cell.rates == image.rates
 
 
 @pytest.mark.parametrize(
@@ -281,12 +280,12 @@ def test_the_sentence_on_comparisons_quotes_how_often_equals_were_told_apart(
 
 
 def test_every_comparison_that_was_simulated_can_be_quoted() -> None:
-    cells = {(cell.n, cell.prevalence, cell.auc): cell for cell in read_comparisons()}
+    cells = {(cell.n, cell.prevalence, cell.auc): cell for cell in read_grid(TYPE_1_ERROR)}
     assert set(cells) == set(product(PATIENTS, PREVALENCES, COMPARED_AUCS))
     for place, cell in cells.items():
         its = stored("comparisons", *place)["difference_intervals"][PERCENTILE]
-        assert cell.type_1_error == pytest.approx(1 - its["coverage"])
-        assert nearest(read_comparisons(), *place) == cell
+        assert cell.rates[PERCENTILE] == pytest.approx(1 - its["coverage"])
+        assert nearest(read_grid(TYPE_1_ERROR), *place) == cell
     worst = stored("comparisons", 93, 0.15, 0.94)["difference_intervals"][BCA]
     assert worst["type_1_error"] == pytest.approx(0.14, abs=0.005)  # as ``compare_aucs`` says
 
