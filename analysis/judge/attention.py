@@ -15,6 +15,8 @@ from safetensors.numpy import load_file, save_file
 from scipy.ndimage import zoom
 from scipy.stats import rankdata
 
+from analysis.judge.subgroups import FEWEST_SHOWN
+from analysis.statistics.metrics import probability_of
 from cohort.drawing.polar_map import DISC, canvas
 from cohort.segments import SEGMENTS
 from spaces.run_files import RunFiles, read_json, replacing, sha256_of, write_json
@@ -22,12 +24,16 @@ from spaces.run_files import RunFiles, read_json, replacing, sha256_of, write_js
 CONFIDENT = 0.9
 HEADS = 20
 """Random heads: a single one that happens to prefer dark regions would decide too much."""
+COVERED = 8
+"""Patients of a class whose segments are covered: a pass for each segment, through all layers."""
 READ_AT_ONCE = 64
 SIDE = 112
 """Pixels a side in which attention is compared with the segments."""
 CLASSES = ("negative", "positive")
-BLACK, MEAN = "black", "mean"
+BLACK, MEAN, SEGMENT = "black", "mean", "segment"
+ROWS = "segment_rows"
 RANDOM_HEADS = "rank_correlation_with_random_heads"
+WITH_SEGMENTS = "patients_with_segments_covered"
 
 
 @dataclass(frozen=True)
@@ -60,28 +66,53 @@ def choose_shown(probability: np.ndarray) -> list[Shown]:
     return found
 
 
+def call(log_odds: np.ndarray) -> dict[str, np.ndarray]:
+    """Return which patients the model calls negative and which positive, bool (n,) by class."""
+    return {name: (log_odds >= 0) == bool(at) for at, name in enumerate(CLASSES)}
+
+
+def draw_covered(log_odds: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Return whose segments are covered: rows of at most ``COVERED`` patients of each class.
+
+    A class that the model says of fewer than five has no mean to show, so nobody of it is drawn.
+
+    Args:
+        log_odds: (n,), of the test patients.
+        generator: draws them.
+    """
+    classes = [np.flatnonzero(inside) for inside in call(log_odds).values()]
+    drawn = [
+        generator.choice(rows, min(COVERED, len(rows)), replace=False)
+        for rows in classes
+        if len(rows) >= FEWEST_SHOWN
+    ]
+    return np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *drawn]))
+
+
 def attend(
     run: RunFiles,
     development: Mapping[str, Sequence[Path]],
     test: Mapping[str, Sequence[Path]],
-    probability: np.ndarray,
+    log_odds: np.ndarray,
     seed: int,
 ) -> None:
     """Write test/attention.safetensors and .json, unless they belong to these predictions.
 
     Grad-CAM of all test patients, and how alike it is with random heads; occlusion of the shown
-    ones by a black square and by the mean development map, since black can mean no flow.
+    ones by a black square and by the mean development map, since black can mean no flow; of some
+    drawn ones, segment by segment by the mean development map, for the means of each class: squares
+    of all patients would take longer than everything else.
 
     Args:
         run: with its model and its test predictions.
         development: development patients' maps by input, for the mean map.
         test: test patients' maps by input.
-        probability: (n,), the model's, of test patients.
-        seed: draws the random heads.
+        log_odds: (n,), the model's, of test patients.
+        seed: draws the random heads, and the patients whose segments are covered.
     """
     import torch
 
-    from trainable.attention import GradCam, draw_heads, occlude
+    from trainable.attention import GradCam, cover, draw_heads, occlude
     from trainable.model import load_model
 
     digest = sha256_of(run.predictions)
@@ -93,16 +124,22 @@ def attend(
     parts = [look(maps) for maps in _read(test, inputs, size)]
     cams = np.concatenate([part[0] for part in parts])
     likeness = np.concatenate([measure_likeness(part[0], part[1:]) for part in parts], axis=1)
-    shown = choose_shown(probability)
-    chosen = {name: [test[name][one.row] for one in shown] for name in inputs}
-    [maps] = _read(chosen, inputs, size)
+    shown = choose_shown(probability_of(log_odds))
+    maps = _read_rows(test, inputs, size, [one.row for one in shown])
     mean = _mean_maps(development, inputs, size)
+    rows = draw_covered(log_odds, np.random.default_rng(seed))
+    covered = np.zeros((0, cams.shape[1], SEGMENTS), dtype=np.float32)
+    if len(rows):
+        parts = canvas(size).segment
+        covered = cover(model, _read_rows(test, inputs, size, rows), mean, parts)
     tensors = {
         "grad_cam": cams,
         "likeness": likeness.astype(np.float32),
         "maps": np.stack(maps, axis=1),
         BLACK: occlude(model, maps, [np.zeros_like(picture) for picture in mean]),
         MEAN: occlude(model, maps, mean),
+        SEGMENT: covered,
+        ROWS: rows,
     }
     with replacing(run.attention.with_suffix(".safetensors")) as partial:
         save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, partial)
@@ -110,6 +147,7 @@ def attend(
         "predictions": digest,
         "inputs": inputs if cams.shape[1] > 1 else ["+".join(inputs)],
         "shown": [vars(one) for one in shown],
+        WITH_SEGMENTS: len(rows),
         RANDOM_HEADS: {"draws": HEADS, **_quartiles(likeness)},
     }
     write_json(run.attention, "attention", content)
@@ -120,7 +158,8 @@ def _is_done(run: RunFiles, digest: str) -> bool:
     if not run.attention.exists():
         return False
     content = read_json(run.attention, "attention")
-    return content["predictions"] == digest and RANDOM_HEADS in content
+    is_complete = content.keys() >= {RANDOM_HEADS, WITH_SEGMENTS}
+    return content["predictions"] == digest and is_complete
 
 
 def read_attention(run: RunFiles) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
@@ -191,6 +230,14 @@ def _read(images: Mapping[str, Sequence[Path]], inputs: Sequence[str], size: int
 
     for at in range(0, len(images[inputs[0]]), READ_AT_ONCE):
         yield [read_images(images[name][at : at + READ_AT_ONCE], size) for name in inputs]
+
+
+def _read_rows(
+    images: Mapping[str, Sequence[Path]], inputs: Sequence[str], size: int, rows: Sequence[int]
+) -> list[np.ndarray]:
+    """Return the maps of a few patients together."""
+    [maps] = _read({name: [images[name][row] for row in rows] for name in inputs}, inputs, size)
+    return list(maps)
 
 
 def _mean_maps(

@@ -76,8 +76,8 @@ def freeze(
     if content is None:
         content = _freeze_anew(run, study, cohort, images, sources)
     if study.evaluation.attention:
-        probability = probability_of(log_odds_of(read_predictions(run.predictions)[0]))
-        attend(run, cohort.development.images, images, probability, study.seed)
+        log_odds = log_odds_of(read_predictions(run.predictions)[0])
+        attend(run, cohort.development.images, images, log_odds, study.seed)
         play(run, study, cohort)
     return content
 

@@ -61,25 +61,35 @@ def sureness(confidence: float) -> str:
 
 @styled
 def draw_means(
-    means: Mapping[str, np.ndarray], inputs: Sequence[str], counts: Mapping[str, int]
+    means: Mapping[str, Mapping[str, tuple[int, np.ndarray]]],
+    inputs: Sequence[str],
+    classes: Sequence[str],
 ) -> str:
-    """Return the mean Grad-CAM of the patients called negative and of those called positive.
+    """Return the mean attention of the patients called alike: a row for each map and method.
 
     Args:
-        means: (columns, h, w) for each class that was said.
-        inputs: a name for each column.
-        counts: patients of each class.
+        means: patients and field (columns, h, w), by method and by class; a mean that must not be
+            shown is absent.
+        inputs: a name for each column of the fields.
+        classes: those that were said.
     """
-    drawn, grid = _grid(len(inputs), len(means))
-    limit = max(_limit(field) for field in means.values())
-    for column, (called, field) in enumerate(means.items()):
-        grid[0, column].set_title(f"called {called}, n = {counts[called]}")
-        for row, name in enumerate(inputs):
-            _show(grid[row, column], field[row], limit=limit)
-            if not column:
-                grid[row, 0].set_ylabel(maps_of(name.split("+")))
-    said = ", ".join(f"{n} called {called}" for called, n in counts.items())
-    return svg_of(drawn, "attention-means", "Mean Grad-CAM by the class that the model says", said)
+    drawn, grid = _grid(len(inputs) * len(means), len(classes))
+    for at, (method, of_class) in enumerate(means.items()):
+        limit = max((_limit(field) for _, field in of_class.values()), default=1.0)
+        for column, name in enumerate(inputs):
+            panels = grid[column * len(means) + at]
+            panels[0].set_ylabel(maps_of(name.split("+")))
+            for panel, called in zip(panels, classes, strict=True):
+                _strip(panel)
+                said = "not shown"
+                if called in of_class:
+                    n, field = of_class[called]
+                    _show(panel, field[column], limit=limit)
+                    said = f"n = {n}"
+                panel.set_title(f"{method}\ncalled {called}, {said}")
+    title = "Mean attention by the class that the model says"
+    said = f"{', '.join(means)}; blue against, red for positive."
+    return svg_of(drawn, "attention-means", title, said)
 
 
 def _grid(rows: int, columns: int) -> tuple[Canvas, Any]:
@@ -106,6 +116,10 @@ def _show(axes: Axes, field: np.ndarray, limit: float | None = None) -> None:
         masked = np.ma.masked_array(large, outside)
         axes.imshow(masked, cmap=COLOURS, vmin=-limit, vmax=limit, interpolation="none")
     _outline(axes)
+    _strip(axes)
+
+
+def _strip(axes: Axes) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(visible=False)

@@ -11,17 +11,23 @@ import pandas as pd
 
 from analysis.judge.answer import number, percent
 from analysis.judge.attention import (
-    CLASSES,
     CONFIDENT,
+    COVERED,
     RANDOM_HEADS,
+    ROWS,
+    SEGMENT,
+    SIDE,
+    call,
     read_attention,
     segment_means,
 )
 from analysis.judge.freeze import read_predictions
+from analysis.judge.subgroups import FEWEST_SHOWN
 from analysis.report.attention_figures import draw_means, draw_patient, sureness
 from analysis.report.drawing import Figure
 from analysis.report.panels import table_of
 from analysis.statistics.metrics import log_odds_of
+from cohort.drawing.polar_map import canvas
 from cohort.segments import SEGMENTS
 from spaces.run_files import RunFiles
 
@@ -33,6 +39,32 @@ ALIKE = 0.5
 EARLIER = "An earlier version compared these pictures with one random head only; evaluate again."
 
 
+GRAD_CAM, OCCLUSION = "Grad-CAM", "segments covered"
+
+
+@dataclass(frozen=True)
+class GroupMean:
+    """The mean attention of test patients whom the model calls alike.
+
+    Attributes:
+        method: Grad-CAM, or occlusion of whole segments.
+        called: the class that the model says of them.
+        n: how many they are.
+        field: (columns, h, w), in logits; None of fewer than five, whose mean could name somebody.
+    """
+
+    method: str
+    called: str
+    n: int
+    field: np.ndarray | None
+
+    def of_segment(self, column: int, segment: int) -> float | None:
+        """Return the mean in a 1-based segment of a map."""
+        if self.field is None:
+            return None
+        return float(segment_means(self.field)[column, segment - 1])
+
+
 @dataclass(frozen=True)
 class AttentionPanel:
     """What is said and shown of the attention.
@@ -40,17 +72,19 @@ class AttentionPanel:
     Attributes:
         figures: by name.
         n: test patients.
-        classes: the classes that the model says, in the order of the rows.
-        rows: for each column and segment: its name, number, and mean by class.
+        means: of each method and class, in the order of the table's columns.
+        rows: for each column and segment: its name, number, and the means.
         sanity: how alike the attention of random heads is, in a sentence.
+        covered: of whom the segments were covered, in a sentence.
         cells: height and width of the last feature maps.
     """
 
     figures: Mapping[str, Figure]
     n: int
-    classes: Sequence[str]
-    rows: Sequence[tuple[str, int, Sequence[float]]]
+    means: Sequence[GroupMean]
+    rows: Sequence[tuple[str, int, Sequence[float | None]]]
     sanity: str
+    covered: str
     cells: tuple[int, int]
 
 
@@ -61,14 +95,17 @@ def show_attention(run: RunFiles) -> AttentionPanel | None:
         return None
     content, tensors = found
     inputs, cams = content["inputs"], tensors["grad_cam"]
-    positive = log_odds_of(read_predictions(run.predictions)[0]) >= 0
-    groups = {name: positive == bool(at) for at, name in enumerate(CLASSES)}
-    groups = {name: inside for name, inside in groups.items() if inside.any()}
-    means = {name: cams[inside].mean(axis=0) for name, inside in groups.items()}
-    rows = _rows(inputs, means)
+    means = mean_by_class(log_odds_of(read_predictions(run.predictions)[0]), tensors)
+    rows = [
+        (name, segment, [its.of_segment(column, segment) for its in means])
+        for column, name in enumerate(inputs)
+        for segment in range(1, SEGMENTS + 1)
+    ]
     records = [
-        {"map": name, "segment": segment, **dict(zip(means, values, strict=True))}
+        {"map": name, "segment": segment}
+        | {"method": its.method, "called": its.called, "n": its.n, "mean": value}
         for name, segment, values in rows
+        for its, value in zip(means, values, strict=True)
     ]
     table_of(run, TABLE, pd.DataFrame(records))
     figures = {
@@ -77,26 +114,77 @@ def show_attention(run: RunFiles) -> AttentionPanel | None:
         )
         for at, one in enumerate(content["shown"])
     }
-    counts = {name: int(inside.sum()) for name, inside in groups.items()}
-    said = "; ".join(f"{n} patients called {name}" for name, n in counts.items())
-    figures["attention_means"] = Figure(
-        draw_means(means, inputs, counts),
-        f"Mean Grad-CAM of the test patients by what the model says of them: {said}.",
-        [DATA, ARRAYS],
-    )
+    if any(its.field is not None for its in means):
+        figures["attention_means"] = Figure(_draw(means, inputs), say_means(means), [DATA])
     sanity = _sanity(content.get(RANDOM_HEADS))
-    return AttentionPanel(figures, len(cams), list(means), rows, sanity, cams.shape[-2:])
+    covered = say_covered([its for its in means if its.method == OCCLUSION])
+    return AttentionPanel(figures, len(cams), means, rows, sanity, covered, cams.shape[-2:])
 
 
-def _rows(
-    inputs: Sequence[str], means: Mapping[str, np.ndarray]
-) -> list[tuple[str, int, Sequence[float]]]:
-    by_class = [segment_means(field) for field in means.values()]
-    return [
-        (name, segment + 1, [float(values[column, segment]) for values in by_class])
-        for column, name in enumerate(inputs)
-        for segment in range(SEGMENTS)
+def mean_by_class(log_odds: np.ndarray, tensors: Mapping[str, np.ndarray]) -> list[GroupMean]:
+    """Return each method's mean of the patients called negative and of those called positive.
+
+    A class that nobody was called is left out, and what an earlier version did not compute.
+
+    Args:
+        log_odds: (n,), of the test patients.
+        tensors: of test/attention.safetensors.
+    """
+    groups = {name: np.flatnonzero(inside) for name, inside in call(log_odds).items()}
+    groups = {name: rows for name, rows in groups.items() if len(rows)}
+    found = [
+        GroupMean(GRAD_CAM, called, len(rows), _mean(tensors["grad_cam"][rows]))
+        for called, rows in groups.items()
     ]
+    if SEGMENT not in tensors:
+        return found
+    # What lies outside the disc takes the last segment's value, and is not drawn.
+    painted = tensors[SEGMENT][..., canvas(SIDE).segment]
+    for called, rows in groups.items():
+        its = painted[np.isin(tensors[ROWS], rows)]
+        found.append(GroupMean(OCCLUSION, called, len(its), _mean(its)))
+    return found
+
+
+def _draw(means: Sequence[GroupMean], inputs: Sequence[str]) -> str:
+    shown: dict[str, dict[str, tuple[int, np.ndarray]]] = {its.method: {} for its in means}
+    for its in means:
+        if its.field is not None:
+            shown[its.method][its.called] = (its.n, its.field)
+    return draw_means(shown, inputs, list(dict.fromkeys(its.called for its in means)))
+
+
+def _mean(fields: np.ndarray) -> np.ndarray | None:
+    return np.asarray(fields.mean(axis=0)) if len(fields) >= FEWEST_SHOWN else None
+
+
+def say_means(means: Sequence[GroupMean]) -> str:
+    """Return whose means are drawn, and whose are not."""
+    said = [f"{its.method}, called {its.called}: n = {its.n}" for its in means if its.n]
+    hidden = any(its.field is None for its in means)
+    withheld = f" A mean of fewer than {FEWEST_SHOWN} is not shown." * hidden
+    return (
+        "Mean attention of test patients by what the model says of them "
+        f"({'; '.join(said)}). Each method has a scale of its own.{withheld}"
+    )
+
+
+def say_covered(means: Sequence[GroupMean]) -> str:
+    """Return of whom segments were covered, and how.
+
+    Args:
+        means: of that method, by class; none if an earlier version looked.
+    """
+    if not means:
+        return "An earlier version covered no segments; evaluate again."
+    counts = " and ".join(f"{its.n} called {its.called}" for its in means)
+    return (
+        f"Segments covered: by how much the score falls, on average, when a whole segment shows "
+        f"the mean development map instead. Of each class at most {COVERED} test patients were "
+        f"drawn at random before the outcomes were opened (here {counts}), as every segment costs "
+        f"a pass of the whole network; of a class that is said of fewer than {FEWEST_SHOWN}, "
+        "nobody. Segments differ in size, and larger ones weigh more."
+    )
 
 
 def _caption(one: Mapping[str, Any]) -> str:

@@ -71,7 +71,7 @@ TABLES = {
     "agreement": "agreement of predicted and measured segment values",
     "bland_altman_out_of_fold": "the points of its out-of-fold figure",
     "lowest_segment": "the lowest predicted segment as a classifier",
-    "attention_segments": "mean Grad-CAM of each segment by the class that the model says",
+    "attention_segments": "mean attention of each segment by the class that the model says",
     "pointing": "whether Grad-CAM lies where phantoms have their stenosis",
     "references": "the winner beside the default configuration and lambda = 1",
     "configuration": "the chosen configuration and what was searched",

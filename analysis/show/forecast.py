@@ -16,7 +16,9 @@ from rich.markup import escape
 from rich.table import Table
 from scipy.stats import norm
 
+from analysis.judge.attention import COVERED
 from analysis.judge.pointing import phantoms_shown
+from cohort.segments import SEGMENTS
 from cohort.table import Cohort
 from spaces.bank_files import bank_folder, in_words
 from spaces.sections import BankSection
@@ -197,13 +199,14 @@ def _later_work(problem: Problem, trials: int, cohort: Cohort) -> tuple[float, f
 def _looked_at(study: Study, cohort: Cohort) -> int:
     """Return how many patients' maps pass the network to show where it looks.
 
-    Grad-CAM, with its random heads at most two passes, and of each class a shown patient under two
-    kinds of square.
+    Grad-CAM, with its random heads at most two passes; of each class a shown patient under two kinds
+    of square, and some with one segment after the other covered.
     """
     if not study.evaluation.attention:
         return 0
     explained = cohort.test_size + phantoms_shown(study, cohort)
-    return 2 * explained + 2 * 2 * squares(study.network.image_size)
+    covered = min(2 * COVERED, cohort.test_size) * (SEGMENTS + 1)
+    return 2 * explained + 2 * 2 * squares(study.network.image_size) + covered
 
 
 def half_width(auc: float, patients: int, prevalence: float, study: Study) -> float:

@@ -6,8 +6,10 @@ from scipy.stats import spearmanr
 
 from analysis.judge.attention import (
     CLASSES,
+    COVERED,
     SIDE,
     choose_shown,
+    draw_covered,
     measure_likeness,
     segment_means,
 )
@@ -22,6 +24,24 @@ def test_the_most_confident_of_each_class_that_is_said() -> None:
 
 def test_a_class_that_is_never_said_is_not_shown() -> None:
     assert [one.called for one in choose_shown(np.array([0.6, 0.9]))] == [CLASSES[1]]
+
+
+@pytest.mark.parametrize(
+    ("negatives", "positives", "expected"), [(30, 6, (8, 6)), (9, 4, (8, 0)), (0, 5, (0, 5))]
+)
+def test_segments_are_covered_in_a_few_of_each_class_that_is_said_often_enough(
+    negatives: int, positives: int, expected: tuple[int, int]
+) -> None:
+    log_odds = np.repeat([-1.0, 0.0], [negatives, positives])
+    np.random.default_rng(5).shuffle(log_odds)
+    rows = draw_covered(log_odds, np.random.default_rng(3))
+    assert COVERED == 8
+    assert ((log_odds[rows] < 0).sum(), (log_odds[rows] >= 0).sum()) == expected
+    assert len(set(rows)) == len(rows)
+    assert (rows == draw_covered(log_odds, np.random.default_rng(3))).all()
+    if negatives > COVERED:
+        others = (draw_covered(log_odds, np.random.default_rng(seed)) for seed in range(9))
+        assert any(list(its) != list(rows) for its in others)
 
 
 def test_segment_means_are_those_of_the_pixels() -> None:

@@ -4,11 +4,12 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
-from analysis.judge.attention import HEADS, RANDOM_HEADS
+from analysis.judge.attention import COVERED, HEADS, RANDOM_HEADS, ROWS, SEGMENT, WITH_SEGMENTS
 from analysis.judge.evaluate import evaluate
 from analysis.report.page import write_report
 from spaces.run_files import RunFiles
@@ -64,6 +65,18 @@ def test_random_heads_are_compared_on_every_test_patient(trained) -> None:
     assert quartiles == pytest.approx(np.percentile(likeness, [25, 50, 75]))
 
 
+def test_segments_are_covered_by_the_mean_development_map_in_patients_of_either_class(
+    trained, predicted
+) -> None:
+    content, arrays = read(trained)
+    rows, called = arrays[ROWS], predicted["probability"].to_numpy() >= 0.5
+    expected = [min(COVERED, n) if n >= 5 else 0 for n in (sum(~called), sum(called))]
+    assert [sum(~called[rows]), sum(called[rows])] == expected
+    assert sum(expected) == content[WITH_SEGMENTS] > 0
+    assert arrays[SEGMENT].shape == (len(rows), 1, 17)
+    assert (np.abs(arrays[SEGMENT]).max(axis=2) > 0).all()
+
+
 def test_evaluating_again_computes_and_opens_nothing(trained, monkeypatch) -> None:
     before = trained.attention.read_bytes()
     monkeypatch.setattr("trainable.attention.GradCam", pytest.fail)
@@ -72,13 +85,14 @@ def test_evaluating_again_computes_and_opens_nothing(trained, monkeypatch) -> No
     assert trained.attention.read_bytes() == before
 
 
+@pytest.mark.parametrize("measured", [RANDOM_HEADS, WITH_SEGMENTS])
 def test_what_an_earlier_version_left_is_computed_anew_without_an_opening(
-    trained, tmp_path
+    trained, tmp_path, measured
 ) -> None:
     shutil.copytree(trained.root, tmp_path / "run")
     run = RunFiles(tmp_path / "run")
     content = json.loads(run.attention.read_text())
-    del content[RANDOM_HEADS]
+    del content[measured]
     run.attention.write_text(json.dumps(content))
     assert evaluate(run, open_cohort(run)).content["openings"] == 1
     assert run.attention.read_text() == trained.attention.read_text()
@@ -91,4 +105,10 @@ def test_the_report_shows_it_and_names_the_standard_layout(trained) -> None:
     assert "standard layout" in page
     assert "last feature maps (1 x 1)" in page
     assert "these pictures show little of what was learnt" in page
-    assert (trained.root / "report" / "attention_segments.csv").is_file()
+    assert "Segments covered: by how much the score falls" in page
+    table = pd.read_csv(trained.root / "report" / "attention_segments.csv")
+    _, arrays = read(trained)
+    its = table[(table["method"] == "segments covered") & (table["n"] == len(arrays[ROWS]))]
+    if len(its):  # all of one class
+        assert its["mean"].to_numpy() == pytest.approx(arrays[SEGMENT][:, 0].mean(axis=0))
+    assert len(table) % 17 == 0

@@ -213,25 +213,26 @@ def test_the_time_follows_from_measured_rates(
     """48 patients, 7 trials and the winner again, 3 epochs, 5 folds; 480 images in the bank.
 
     The winner is then trained 5 times on everybody. Attention is two passes of each of 12 test
-    patients, and of two shown ones 15 x 15 squares of two kinds: 924 passes of 2 maps.
+    patients, of two shown ones 15 x 15 squares of two kinds, and of at most 16, here 12, the map
+    whole and without each of 17 segments: 1140 passes of 2 maps.
     """
     rates = Rates(trunk=10.0, head=4.0, trunk_operations=7e9, head_operations=2e9)
     monkeypatch.setattr("analysis.show.forecast.measure_rates", lambda _: rates)
     monkeypatch.setattr("os.cpu_count", lambda: 4)
-    samples = 48 * 3 * (8 * (4 + 1 / 3) + 5) + 924 / 3
-    head, trunk = samples / 4.0, (480 + 2 * 924) / 10
+    samples = 48 * 3 * (8 * (4 + 1 / 3) + 5) + 1140 / 3
+    head, trunk = samples / 4.0, (480 + 2 * 1140) / 10
     cost = predicted(study, phantom)
     assert cost.seconds == pytest.approx(30 + (head + trunk) / 3)
     whole = cost.filling + cost.training
     assert whole.seconds == pytest.approx(head + trunk)
-    assert whole.operations == pytest.approx(7e9 * (480 + 2 * 924) + 2e9 * samples)
+    assert whole.operations == pytest.approx(7e9 * (480 + 2 * 1140) + 2e9 * samples)
     one = predicted(study, phantom, resources={"slots": 1})
     assert one.seconds == pytest.approx(30 + head + trunk)
     crowded = predicted(study, phantom, resources={"slots": 3, "cpus_per_trial": 2})
     assert crowded.seconds == pytest.approx(30 + (head + trunk) / 2), "no more at a time than fit"
     assert crowded.size.cores == 2
     off = predicted(study, phantom, bank={"mode": "off"}, resources={"slots": 1})
-    each_time = 48 * 3 * (8 * 5 + 5) * 2 + 2 * 924
+    each_time = 48 * 3 * (8 * 5 + 5) * 2 + 2 * 1140
     assert off.seconds == pytest.approx(30 + head + each_time / 10)
     unseen = predicted(study, phantom, evaluation={"attention": False}, resources={"slots": 1})
     trained = 48 * 3 * (8 * (4 + 1 / 3) + 5)

@@ -9,7 +9,7 @@ from captum.attr import LayerGradCam
 from torch import nn
 
 from spaces.sections import NetworkSection
-from trainable.attention import GradCam, draw_heads, grad_cam, occlude
+from trainable.attention import GradCam, cover, draw_heads, grad_cam, occlude
 from trainable.model import Model
 from trainable.network import PolarNetwork, build_network, prepare, with_weights
 
@@ -92,6 +92,33 @@ def test_occlusion_is_the_fall_of_the_answer(bright) -> None:
         )
     fall = (whole[:, 18] - whole[:, 17]) - (without[:, 18] - without[:, 17])
     assert found[:, 0, 0, 0] == pytest.approx(fall.numpy(), rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize(("maps", "stack"), [(1, "late"), (2, "late"), (2, "early")])
+def test_covering_a_part_is_the_fall_of_the_answer_without_it(maps: int, stack: str) -> None:
+    """Of one map the part shows the fill; the network sees the others as they are."""
+    model, images = real_model(maps, stack), noise(maps, seed=0)
+    fill = [pixels[0] for pixels in noise(maps, seed=1)]
+    parts = np.full((3 * SIZE, 3 * SIZE), -1)
+    parts[:40, :40], parts[50:, 30:] = 0, 1
+    found = cover(model, images, fill, parts)
+    assert found.shape == (3, 1 if stack == "early" else maps, 2)
+    for column, part in np.ndindex(found.shape[1:]):
+        changed = [pixels.copy() for pixels in images]
+        for at in range(maps) if stack == "early" else [column]:
+            changed[at][..., parts == part] = fill[at][:, parts == part]
+        expected = answer_of(model, images) - answer_of(model, changed)
+        assert found[:, column, part] == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    assert np.abs(found).min() > 1e-4
+
+
+def answer_of(model: Model, images: list[np.ndarray]) -> np.ndarray:
+    """The difference of the logits that the whole network gives."""
+    with torch.no_grad():
+        maps = [prepare(torch.from_numpy(pixels), "resnet18") for pixels in images]
+        columns = [torch.cat(maps, dim=1)] if model.info["stack"] == "early" else maps
+        outputs = model.network(*columns)
+    return (outputs[:, 18] - outputs[:, 17]).numpy()
 
 
 @pytest.mark.parametrize(("maps", "stack"), [(1, "late"), (2, "late"), (2, "early")])
