@@ -80,7 +80,8 @@ def outer_studies(study: Study) -> list[Study]:
     """Return the study of each outer fold, called ``outer1`` and so on.
 
     Raises:
-        InputError: it searches nothing, starts from another run, or says itself who is test.
+        InputError: it searches nothing, trains no logits, starts from another run, or says itself
+            who is test.
     """
     from spaces.study import Study as AnyStudy
 
@@ -89,6 +90,12 @@ def outer_studies(study: Study) -> list[Study]:
             "space",
             "searches nothing: a configuration that was found on these patients has seen them all",
             "Give at least one parameter a range",
+        )
+    if study.space.lambda_ == 0:
+        raise InputError(
+            "space.lambda",
+            "is 0: the logits, which nested cross-validation judges, are not trained",
+            "Give it a value above 0, or a range",
         )
     section = study.cohort.split
     if section.outer_fold is not None or section.column is not None:

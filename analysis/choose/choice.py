@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from analysis.statistics.folds import paired_difference
 from spaces.errors import NoCompleteTrialError
@@ -15,12 +16,22 @@ from spaces.trial_log import WINDOW, TrialRecord
 
 BEST = "best"
 ONE_SE = "one_se"
+LOGITS_NOT_TRAINED = "lambda = 0: the logits were not trained"
 # Within this share of a range's length from its end, the optimum may lie outside.
 NEAR = 0.05
 # The limits of the parameters themselves: a range that ends there cannot be widened.
 NATURAL_LIMITS = frozenset(
     {(LAMBDA, 0.0), (LAMBDA, 1.0), ("augmentation_strength", 0.0), ("augmentation_strength", 1.0)}
 )
+
+
+def why_not_trained(best: Mapping[str, Any]) -> str | None:
+    """Return why nothing that is made of the model's two logits is a result; None where it is.
+
+    Args:
+        best: of best.json.
+    """
+    return LOGITS_NOT_TRAINED if best["configuration"][LAMBDA] == 0 else None
 
 
 @dataclass(frozen=True)

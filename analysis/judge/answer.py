@@ -107,10 +107,12 @@ def question(cohort: CohortSection) -> str:
 def answer(metrics: Mapping[str, Any]) -> str:
     """Return the AUC with interval, n and positives, beside the segments' regression.
 
+    Of a model whose logits were not trained, that, and what the regression reached.
+
     Args:
         metrics: the content of metrics.json.
     """
-    auc, exploratory = metrics["model"]["auc"], why_exploratory(metrics)
+    exploratory = why_exploratory(metrics)
     target, maps = plain(metrics["target"]), maps_of(metrics["inputs"])
     start, sealed = "", " that no earlier step had seen"
     if exploratory:
@@ -118,18 +120,29 @@ def answer(metrics: Mapping[str, Any]) -> str:
     whom = "test patients"
     if "external" in metrics:
         whom, sealed = "patients", f" of the external cohort {metrics['external']}"
-    sentence = (
-        f"{start}On {metrics['n']} {whom} ({metrics['positives']} positive){sealed}, "
-        f"the model predicted {target} from {maps} with an AUC of {number(auc['estimate'])} "
-        f"({_said(auc['intervals'][LOGIT_DELONG], metrics, ', logit-DeLong')})"
-    )
+    sentence = f"{start}On {metrics['n']} {whom} ({metrics['positives']} positive){sealed}, "
+    reason = metrics["model"].get("skipped")
+    if reason:
+        sentence += f"the model does not predict {target} from {maps} ({reason})"
+    else:
+        auc = metrics["model"]["auc"]
+        sentence += (
+            f"the model predicted {target} from {maps} with an AUC of {number(auc['estimate'])} "
+            f"({_said(auc['intervals'][LOGIT_DELONG], metrics, ', logit-DeLong')})"
+        )
     if "skipped" in metrics["baselines"]:
         return sentence + "; there is no regression on segments to compare it with."
     name = metrics["primary_comparison"]
-    baseline, difference = metrics["baselines"][name]["auc"], metrics["differences"][name]
-    return sentence + (
+    baseline = metrics["baselines"][name]["auc"]
+    sentence += (
         f"; logistic regression on the segment values reached {number(baseline['estimate'])} "
-        f"({_said(baseline['intervals'][LOGIT_DELONG], metrics)}), a difference of "
+        f"({_said(baseline['intervals'][LOGIT_DELONG], metrics)})"
+    )
+    if reason:
+        return f"{sentence}."
+    difference = metrics["differences"][name]
+    return sentence + (
+        ", a difference of "
         f"{number(difference['estimate'])} "
         f"({_said(difference['intervals'][PERCENTILE], metrics, ', bootstrap')})."
     )

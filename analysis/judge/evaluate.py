@@ -17,7 +17,7 @@ from analysis.judge.characteristics import compare_sets
 from analysis.judge.external import freeze_external, measure_external
 from analysis.judge.freeze import freeze, read_fixed, read_frozen
 from analysis.judge.measure import measure
-from analysis.judge.metric_tables import write_table
+from analysis.judge.metric_tables import MODEL, write_table
 from analysis.judge.references import compare_references
 from analysis.judge.scrutiny import scrutinise
 from analysis.judge.seeds import judge_seeds
@@ -210,6 +210,7 @@ def _measure(
         model = read_json(run.model / "model.json", "model")
         development = read_out_of_fold_readings(run, study, cohort, best, model)
         content["segments"][OUT_OF_FOLD] = judge_out_of_fold_segments(study, development)
+    is_trained = "skipped" not in content[MODEL]
     return {
         "origin": "sealed test set",
         **content,
@@ -217,13 +218,21 @@ def _measure(
         **scrutinise(
             run, study, cohort, outcomes=outcomes, logits=fixed.logits, resamples=resamples
         ),
-        "threshold_shift": frozen["threshold_shift"],
+        "threshold_shift": frozen["threshold_shift"] if is_trained else {},
         "seeds": judge_seeds(
             run, outcomes.target[known] == 1, log_odds_of(fixed.logits)[known], known
-        ),
+        )
+        if is_trained
+        else None,
         "patients": compare_sets(study, cohort.development, outcomes),
-        "development": frozen["development"],
+        "development": frozen["development"] if is_trained else _counts(frozen["development"]),
     }
+
+
+def _counts(development: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how many development patients there are; nothing that was made of their logits."""
+    kept = ("n", "positives", "missing")
+    return {name: value if name in kept else None for name, value in development.items()}
 
 
 def _judged(files: JudgedFiles, digest: str) -> Metrics | None:

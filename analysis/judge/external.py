@@ -12,6 +12,7 @@ from analysis.judge.calibration import describe_calibration
 from analysis.judge.characteristics import EXTERNAL, TEST, compare_sets
 from analysis.judge.freeze import check_finite, write_predictions
 from analysis.judge.measure import Fixed, measure
+from analysis.judge.metric_tables import MODEL
 from cohort.patients import Patients
 from cohort.table import Cohort
 from spaces.errors import RefusedError
@@ -84,12 +85,13 @@ def measure_external(
         files: of this judgement.
     """
     content, resamples = measure(study, fixed, outcomes, files)
+    content["patients"] = compare_sets(study, own.development, outcomes, EXTERNAL)
+    if "skipped" in content[MODEL]:
+        return content
     known, confidence = np.isfinite(outcomes.target), study.evaluation.confidence
     positive, logits = outcomes.target[known] == 1, fixed.logits[known]
-    return content | {
-        "calibration": {TEST: describe_calibration(positive, logits, resamples, confidence)},
-        "patients": compare_sets(study, own.development, outcomes, EXTERNAL),
-    }
+    calibration = describe_calibration(positive, logits, resamples, confidence)
+    return content | {"calibration": {TEST: calibration}}
 
 
 def read_external_judgements(run: RunFiles) -> list[dict[str, Any]]:

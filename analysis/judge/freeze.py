@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.choose.choice import BEST
+from analysis.choose.choice import BEST, why_not_trained
 from analysis.choose.export import advise_another
 from analysis.judge.attention import attend
 from analysis.judge.baselines import fit_baselines
@@ -75,7 +75,7 @@ def freeze(
     content = _kept(run, sources)
     if content is None:
         content = _freeze_anew(run, study, cohort, images, sources)
-    if study.evaluation.attention:
+    if study.evaluation.attention and why_not_trained(best) is None:
         log_odds = log_odds_of(read_predictions(run.predictions)[0])
         attend(run, cohort.development.images, images, log_odds, study.seed)
         play(run, study, cohort)

@@ -128,8 +128,13 @@ def label_of(classifier: str) -> str:
 
 
 def classifiers_of(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the model and the regressions that it is compared with, the primary one first."""
-    found: list[tuple[str, Mapping[str, Any]]] = [(MODEL_LABEL, metrics["model"])]
+    """Return the model and the regressions that it is compared with, the primary one first.
+
+    Without the model where its logits were not trained.
+    """
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    if "skipped" not in metrics["model"]:
+        found.append((MODEL_LABEL, metrics["model"]))
     if "skipped" in metrics["baselines"]:
         return found
     primary = metrics["primary_comparison"]

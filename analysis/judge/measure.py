@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.choose.choice import why_not_trained
 from analysis.judge.baselines import L2, concatenate_segments, predict_baseline
 from analysis.judge.metric_tables import MODEL, ROC, write_roc
 from analysis.judge.segment_values import (
@@ -79,8 +80,11 @@ def measure(
     settings = study.evaluation
     generator = np.random.default_rng(study.seed)
     resamples = draw_resamples(positive, settings.bootstraps, generator=generator)
+    reason = why_not_trained(fixed.best)
     model = log_odds_of(fixed.logits)[known]
-    log_odds = {MODEL: model, **_predict_baselines(fixed.baselines, outcomes)}
+    log_odds = _predict_baselines(fixed.baselines, outcomes)
+    if reason is None:
+        log_odds = {MODEL: model, **log_odds}
     write_roc(files.folder / ROC, positive, log_odds)
     content = {
         "target": study.cohort.target,
@@ -93,8 +97,12 @@ def measure(
         "bootstraps": settings.bootstraps,
         "redrawn": resamples.redrawn,
         "seed": study.seed,
-        "permutation_p": permutation_p(positive, model, generator=generator),
-        MODEL: describe_classifier(
+        "permutation_p": None
+        if reason
+        else permutation_p(positive, model, generator=generator),
+        MODEL: {"skipped": reason}
+        if reason
+        else describe_classifier(
             positive, model, fixed.thresholds, resamples, settings.confidence
         ),
         **_compare_with_baselines(fixed.baselines, positive, log_odds, resamples, study),
@@ -119,14 +127,16 @@ def _compare_with_baselines(
     resamples: Resamples,
     study: Study,
 ) -> dict[str, Any]:
-    """Return the frozen regressions' metrics and the model's AUC minus theirs."""
+    """Return the frozen regressions' metrics and the model's AUC minus theirs, if it has one."""
     if "skipped" in baselines:
         return {"baselines": {"skipped": baselines["skipped"]}, "differences": {}}
     measured, differences, confidence = {}, {}, study.evaluation.confidence
     for name, description in baselines["models"].items():
         its, thresholds = log_odds[name], {HALF: 0.5, YOUDEN: description[YOUDEN]}
         measured[name] = describe_classifier(positive, its, thresholds, resamples, confidence)
-        differences[name] = compare_aucs(positive, log_odds[MODEL], its, resamples, confidence)
+        if MODEL in log_odds:
+            model = log_odds[MODEL]
+            differences[name] = compare_aucs(positive, model, its, resamples, confidence)
     return {"baselines": measured, "differences": differences, "primary_comparison": L2}
 
 
@@ -140,7 +150,7 @@ def _measure_segments(
     known = np.isfinite(outcomes.target)
     readings = Readings(
         outcomes.target[known] == 1,
-        log_odds_of(fixed.logits)[known],
+        None if why_not_trained(fixed.best) else log_odds_of(fixed.logits)[known],
         fixed.segments[known],
         outcomes.segments[known],
     )

@@ -42,9 +42,10 @@ def write_table(path: Path, metrics: Mapping[str, Any]) -> None:
 
 
 def write_roc(path: Path, positive: np.ndarray, log_odds: Mapping[str, np.ndarray]) -> None:
-    """Write the ROC curve of each classifier; aggregated rates, no patient."""
+    """Write the ROC curve of each classifier, if there is any; aggregated rates, no patient."""
     curves = [roc_points(positive, its).assign(classifier=name) for name, its in log_odds.items()]
-    write_csv(path, pd.concat(curves))
+    if curves:
+        write_csv(path, pd.concat(curves))
 
 
 def roc_points(positive: np.ndarray, score: np.ndarray) -> pd.DataFrame:
@@ -57,7 +58,7 @@ def _estimates(
     metrics: Mapping[str, Any],
 ) -> Iterator[tuple[str, str, float | None, Estimate | Mapping[str, Any]]]:
     """Yield (classifier, metric, threshold, estimate) of everything in metrics.json."""
-    classifiers = {MODEL: metrics[MODEL]}
+    classifiers = {} if "skipped" in metrics[MODEL] else {MODEL: metrics[MODEL]}
     if "skipped" not in metrics["baselines"]:
         classifiers |= metrics["baselines"]
     for name, described in classifiers.items():
@@ -75,4 +76,5 @@ def _estimates(
         for quantity in QUANTITIES:
             yield MODEL, f"{region['region']}_{quantity}", None, region[quantity]
     yield LOWEST, "auc", None, judged[LOWEST]["auc"]
-    yield f"{MODEL} - {LOWEST}", "auc", None, judged[LOWEST]["difference"]
+    if "difference" in judged[LOWEST]:
+        yield f"{MODEL} - {LOWEST}", "auc", None, judged[LOWEST]["difference"]

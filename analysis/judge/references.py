@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.choose.choice import window_auc
+from analysis.choose.choice import why_not_trained, window_auc
 from analysis.judge.segment_values import RESAMPLES
 from analysis.statistics.bootstrap import Resamples, draw_resamples
 from analysis.statistics.folds import corrected_t_interval, paired_difference
@@ -63,8 +63,9 @@ def compare_references(
     Raises:
         RefusedError: a file of out-of-fold logits was altered.
     """
-    if study.is_fixed:
-        return {"skipped": FIXED}
+    reason = FIXED if study.is_fixed else why_not_trained(best)
+    if reason is not None:
+        return {"skipped": reason}
     target = cohort.development.target
     known = np.isfinite(target)
     positive = target[known] == 1

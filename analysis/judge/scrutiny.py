@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.choose.choice import why_not_trained
 from analysis.judge.calibration import describe_calibration
 from analysis.judge.segment_values import OUT_OF_FOLD, RESAMPLES, TEST
 from analysis.judge.simple_predictors import judge_simple_predictors
@@ -34,7 +35,8 @@ def scrutinise(
     """Return the simple predictors, calibration, subgroups and decision curve of metrics.json.
 
     Every definition was frozen beforehand, or stands in the study file. Out-of-fold results are of
-    development patients, and as flattered by the choice of the trial as its score is.
+    development patients, and as flattered by the choice of the trial as its score is. The simple
+    predictors alone where the logits were not trained.
 
     Args:
         run: a run whose results were frozen.
@@ -45,14 +47,16 @@ def scrutinise(
         resamples: of those with a label.
     """
     frozen = read_json(run.test / SIMPLE, "simple-predictors")
+    simple = {"simple_predictors": judge_simple_predictors(study, frozen, outcomes, resamples)}
+    if why_not_trained(read_json(run.best, "best")) is not None:
+        return simple
     confidence = study.evaluation.confidence
     known = np.isfinite(outcomes.target)
     positive, test = outcomes.target[known] == 1, logits[known]
     seen, before, drawn = _read_development(run, study, cohort)
     development = cohort.development.take(np.flatnonzero(np.isfinite(cohort.development.target)))
     traits, tested = frozen["traits"], outcomes.take(np.flatnonzero(known))
-    return {
-        "simple_predictors": judge_simple_predictors(study, frozen, outcomes, resamples),
+    return simple | {
         "calibration": {
             OUT_OF_FOLD: describe_calibration(seen, before, drawn, confidence),
             TEST: describe_calibration(positive, test, resamples, confidence),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.choose.choice import why_not_trained
 from analysis.choose.fold_segments import DIGEST, read_out_of_fold_segments
 from analysis.statistics.agreement import (
     MEAN_ABSOLUTE_ERROR,
@@ -38,13 +39,13 @@ class Readings:
 
     Attributes:
         positive: bool, (n,).
-        log_odds: (n,), from its two logits.
+        log_odds: (n,), from its two logits; None where those were not trained.
         predicted: (n, 17), in the unit of the columns.
         measured: (n, 17), likewise, nan where missing.
     """
 
     positive: np.ndarray
-    log_odds: np.ndarray
+    log_odds: np.ndarray | None
     predicted: np.ndarray
     measured: np.ndarray
 
@@ -128,7 +129,7 @@ def read_out_of_fold_readings(
     known = np.isfinite(cohort.development.target)
     return Readings(
         cohort.development.target[known] == 1,
-        log_odds_of(logits[best["epochs"] - 1])[known],
+        None if why_not_trained(best) else log_odds_of(logits[best["epochs"] - 1])[known],
         predicted[known],
         measured[known],
     )

@@ -59,9 +59,12 @@ def weigh(
     exploratory = why_exploratory(metrics)
     if exploratory:
         belief.no.append(f"That this was the first look: {exploratory}.")
-    _weigh_auc(belief, metrics, development)
-    _weigh_comparison(belief, metrics, differences)
-    _weigh_calls(belief, metrics)
+    if "skipped" in metrics["model"]:
+        belief.no.append(f"That it tells the classes apart: {metrics['model']['skipped']}.")
+    else:
+        _weigh_auc(belief, metrics, development)
+        _weigh_comparison(belief, metrics, differences)
+        _weigh_calls(belief, metrics)
     if calibration is not None:
         _weigh_calibration(belief, calibration)
     if development is not None and score is not None:
@@ -231,6 +234,8 @@ def _weigh_external(belief: Belief, external: Sequence[Mapping[str, Any]]) -> No
         )
         return
     for metrics in external:
+        if "skipped" in metrics["model"]:
+            continue
         name, auc = metrics["external"], metrics["model"]["auc"]
         interval = auc["intervals"][LOGIT_DELONG]
         value = f"AUC {number(auc['estimate'])} ({limits(interval)}; external n = {metrics['n']})"

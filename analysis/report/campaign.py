@@ -16,6 +16,7 @@ from analysis.report.drawing import Figure
 from analysis.report.findings import Findings, read_findings
 from analysis.report.page import environment
 from analysis.report.panels import FOLDER, show_flow
+from analysis.report.performance_panel import Standing
 from analysis.statistics.bootstrap import LOGIT_DELONG, PERCENTILE
 from analysis.statistics.chance import PERMUTATIONS
 from cohort.table import Cohort
@@ -79,11 +80,13 @@ def say_cell(cell: Cell, columns: Sequence[str]) -> str:
         cell: the target from one input.
         columns: the maps of that input.
     """
-    auc, rate = cell.model.auc, cell.model.no_information_rate
+    question = f"{title(plain(cell.target))} from {maps_of(columns)}"
+    if cell.model is None:
+        return f"{question}: not judged ({cell.untrained})."
+    auc, rate = cell.model.auc, cell.no_information_rate
     accuracy = cell.model.accuracies[0].estimate or 0.0
     said = (
-        f"{title(plain(cell.target))} from {maps_of(columns)}: AUC {number(auc.estimate)} "
-        f"{_judge(cell)}, p {say_p(cell.p_holm)} after Holm's correction; accuracy "
+        f"{question}: AUC {number(auc.estimate)} {_judge(cell.model)}, p {say_p(cell.p_holm)} after Holm's correction; accuracy "
         f"{percent(accuracy)} where calling everybody by the commoner class has {percent(rate)}"
     )
     difference = cell.differences.get(L2)
@@ -104,20 +107,20 @@ def say_cell(cell: Cell, columns: Sequence[str]) -> str:
 
 def count_patients(cells: Sequence[Cell]) -> str:
     """Return how many test patients were judged; those without a label of a target are not."""
-    sizes = sorted({cell.model.auc.n for cell in cells})
+    sizes = sorted({cell.n for cell in cells})
     if len(sizes) == 1:
         return f"{sizes[0]} test patients"
     return f"{sizes[0]} to {sizes[-1]} test patients, those with a label"
 
 
-def _judge(cell: Cell) -> str:
+def _judge(model: Standing) -> str:
     """Return the AUC's interval in brackets, and what it says of chance."""
-    auc = cell.model.auc
+    auc = model.auc
     interval, doubt = auc.intervals[LOGIT_DELONG], doubt_of(auc, LOGIT_DELONG)
     if not is_usable(interval):
         return f"(no usable interval: {doubt})"
     its = limits(interval) + (f"; unreliable: {doubt}" if doubt else "")
-    if not cell.model.is_above_chance:
+    if not model.is_above_chance:
         return f"({its}), not shown to beat chance"
     return f"({its}), better than chance" + (" if that interval holds" if doubt else "")
 
@@ -145,10 +148,12 @@ def _doubts(cells: Sequence[Cell], inputs: int) -> dict[int, list[str]]:
     """Return why intervals are not to be relied on: of AUCs by step, of the regressions by 0."""
     found: dict[int, list[tuple[Cell, str]]] = {0: [], 1: [], 2: []}
     for cell in cells:
-        found[cell.step].append((cell, doubt_of(cell.model.auc, LOGIT_DELONG)))
-        for name, regression in cell.regressions.items():
+        if cell.model is not None:
+            found[cell.step].append((cell, doubt_of(cell.model.auc, LOGIT_DELONG)))
+        for regression in cell.regressions.values():
             found[0].append((cell, doubt_of(regression.auc, LOGIT_DELONG)))
-            found[0].append((cell, doubt_of(cell.differences[name], PERCENTILE)))
+        for difference in cell.differences.values():
+            found[0].append((cell, doubt_of(difference, PERCENTILE)))
     return {place: _gather(doubts, inputs) for place, doubts in found.items()}
 
 

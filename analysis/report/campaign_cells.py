@@ -38,8 +38,12 @@ class Cell:
         follows: the study whose models it started from, if any.
         development_n: labelled development patients.
         development_positives: of them.
+        n: labelled test patients.
+        positives: of them.
+        no_information_rate: the accuracy of calling all of them by the commoner class.
+        untrained: why the network is not judged; empty if it is.
         score: cross-validation score of the chosen trial, corrected for its choice where known.
-        model: the network on the test set.
+        model: the network on the test set; None if its logits were not trained.
         regressions: logistic regression on the segment values of the same maps, by name; none for
             a cohort without segment values.
         differences: the network's AUC minus each regression's, by name.
@@ -47,9 +51,9 @@ class Cell:
             the segments, age and sex; by what it is called.
         reading: the measured value that defines the target, which makes it a reading task; empty if
             none does.
-        p: of the AUC by permuted labels, one-sided.
+        p: of the AUC by permuted labels, one-sided; None likewise.
         p_holm: the same corrected within its step.
-        family: studies of its step.
+        family: studies of its step that have an AUC.
         headline_input: the target's input with the highest development score.
     """
 
@@ -59,14 +63,18 @@ class Cell:
     follows: str | None
     development_n: int
     development_positives: int
-    score: float
-    model: Standing
+    n: int
+    positives: int
+    no_information_rate: float
+    untrained: str
+    score: float | None
+    model: Standing | None
     regressions: Mapping[str, Standing]
     differences: Mapping[str, Row]
     simple: Mapping[str, Standing]
     reading: str
-    p: float
-    p_holm: float
+    p: float | None
+    p_holm: float | None
     family: int
     headline_input: str
 
@@ -82,37 +90,46 @@ class Cell:
 
     def record(self) -> dict[str, Any]:
         """Return it as one row of a table: a limit beside every estimate."""
-        auc = self.model.auc
-        rates = zip(self.model.calls, self.model.are_above_rate, strict=True)
         return {
             "target": self.target,
             "input": self.input,
             "step": self.step,
             "follows": self.follows,
             "headline": self.headline,
-            "n": auc.n,
-            "positives": auc.positives,
+            "n": self.n,
+            "positives": self.positives,
             "development_n": self.development_n,
             "development_positives": self.development_positives,
             "score": self.score,
+            "untrained": self.untrained or None,
+            **(self._model(self.model) if self.model else {}),
+            "p": self.p,
+            "p_holm": self.p_holm,
+            "no_information_rate": self.no_information_rate,
+            **(self._calls(self.model) if self.model else {}),
+            **self._regressions(),
+        }
+
+    @staticmethod
+    def _model(model: Standing) -> dict[str, Any]:
+        auc = model.auc
+        return {
             **_flat("auc", auc, LOGIT_DELONG),
             "percentile_low": auc.intervals[PERCENTILE]["low"],
             "percentile_high": auc.intervals[PERCENTILE]["high"],
             "unreliable": auc.unreliable,
-            "above_chance": self.model.is_above_chance,
-            "p": self.p,
-            "p_holm": self.p_holm,
-            "no_information_rate": self.model.no_information_rate,
-            **{f"{key}_above_rate": is_above for key, is_above in rates},
-            **{f"{key}_threshold": value for key, value in self.model.thresholds.items()},
-            **self._calls(),
-            **self._regressions(),
+            "above_chance": model.is_above_chance,
         }
 
-    def _calls(self) -> dict[str, Any]:
+    @staticmethod
+    def _calls(model: Standing) -> dict[str, Any]:
+        rates = zip(model.calls, model.are_above_rate, strict=True)
         return {
+            **{f"{key}_above_rate": is_above for key, is_above in rates},
+            **{f"{key}_threshold": value for key, value in model.thresholds.items()},
+        } | {
             name: value
-            for key, rows in self.model.calls.items()
+            for key, rows in model.calls.items()
             for metric, row in zip(PROPORTIONS, rows, strict=True)
             for name, value in _flat(f"{key}_{metric}", row, exact_or_percentile(row)).items()
         }
@@ -121,7 +138,8 @@ class Cell:
         found: dict[str, Any] = {}
         for name, regression in self.regressions.items():
             found |= _flat(f"{name}_auc", regression.auc, LOGIT_DELONG)
-            found |= _flat(f"{name}_difference", self.differences[name], PERCENTILE)
+            if name in self.differences:
+                found |= _flat(f"{name}_difference", self.differences[name], PERCENTILE)
         return found
 
 
@@ -191,24 +209,34 @@ def cells_of(members: Sequence[Member], metrics: Mapping[str, Mapping[str, Any]]
     """
     for second in (False, True):
         family = [member for member in members if (member.follows is not None) is second]
-        p_values = holm([metrics[member.study.name]["permutation_p"] for member in family])
-        for member, p_holm in zip(family, p_values, strict=True):
+        p_values = {its.study.name: metrics[its.study.name]["permutation_p"] for its in family}
+        judged = {name: p for name, p in p_values.items() if p is not None}
+        corrected = dict(zip(judged, holm(list(judged.values())), strict=True))
+        for member in family:
             rivals = [other for other in family if other.target == member.target]
-            best = max(rivals, key=lambda other: _score(metrics[other.study.name]))
-            yield _cell(member, metrics[member.study.name], p_holm, len(family), best.input)
+            best = max(rivals, key=lambda other: _score(metrics[other.study.name]) or 0.0)
+            p_holm = corrected.get(member.study.name)
+            yield _cell(member, metrics[member.study.name], p_holm, len(judged), best.input)
 
 
-def _score(metrics: Mapping[str, Any]) -> float:
+def _score(metrics: Mapping[str, Any]) -> float | None:
+    """Return the development score; None where the logits were not trained."""
     development = metrics["development"]
-    corrected = development["bias_corrected_score"]
-    return float(development["score"] if corrected is None else corrected)
+    corrected: float | None = development["bias_corrected_score"]
+    score: float | None = development["score"]
+    return score if corrected is None else corrected
 
 
 def _cell(
-    member: Member, metrics: Mapping[str, Any], p_holm: float, family: int, headline_input: str
+    member: Member,
+    metrics: Mapping[str, Any],
+    p_holm: float | None,
+    family: int,
+    headline_input: str,
 ) -> Cell:
     regressions = () if "skipped" in metrics["baselines"] else REGRESSIONS
     simple = metrics["simple_predictors"].values()
+    untrained = metrics[MODEL].get("skipped", "")
     rows = {row.label: row for row in difference_rows(metrics, None, None, metrics["confidence"])}
     return Cell(
         target=member.target,
@@ -217,12 +245,18 @@ def _cell(
         follows=member.follows,
         development_n=metrics["development"]["n"],
         development_positives=metrics["development"]["positives"],
+        n=metrics["n"],
+        positives=metrics["positives"],
+        no_information_rate=metrics["no_information_rate"],
+        untrained=untrained,
         score=_score(metrics),
-        model=stand(metrics, MODEL_LABEL, metrics[MODEL]),
+        model=None if untrained else stand(metrics, MODEL_LABEL, metrics[MODEL]),
         regressions={
             name: stand(metrics, label_of(name), metrics["baselines"][name]) for name in regressions
         },
-        differences={name: rows[label_of(name)] for name in regressions},
+        differences={
+            name: rows[label_of(name)] for name in regressions if label_of(name) in rows
+        },
         simple={
             AGE_AND_SEX if its["kind"] == TRAITS else its["label"]: stand(
                 metrics, its["label"], its

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from analysis.choose.choice import why_not_trained
 from analysis.judge.answer import SPACE
 from analysis.judge.calls import call_rows, describe_thresholds, side_by_side
 from analysis.judge.coverage import comparison_sentence, coverage_sentence
@@ -70,6 +71,7 @@ class Contents:
 
     Attributes:
         figures: by name.
+        untrained: why nothing that is made of the model's logits is shown; empty where it is.
         preparation: what was done to the maps.
         patients: who they are.
         aucs: every AUC.
@@ -87,6 +89,7 @@ class Contents:
     """
 
     figures: dict[str, Figure] = field(default_factory=dict)
+    untrained: str = ""
     preparation: str = ""
     patients: CohortPanel = field(default_factory=CohortPanel)
     aucs: list[Row] = field(default_factory=list)
@@ -112,35 +115,34 @@ def describe(run: RunFiles, cohort: Cohort, found: Findings) -> Contents:
     contents.patients = show_patients(run, cohort, found)
     if found.best is None:
         return contents
-    chosen = read_chosen(run, cohort, found.best)
-    development = judge_out_of_fold(*chosen, confidence)
-    calibration_figure, calibration = show_calibration(run, found.study, chosen)
-    contents.figures["calibration"] = calibration_figure
+    contents.untrained = why_not_trained(found.best) or ""
     contents.references = show_references(run, cohort, found)
     contents.segments = show_segment_panel(run, cohort, found)
     contents.figures |= contents.segments.figures
     metrics = found.metrics
+    if metrics is not None:
+        _add_what_needs_no_logits(contents, run, found, metrics)
+    if contents.untrained:
+        return contents
+    chosen = read_chosen(run, cohort, found.best)
+    development = judge_out_of_fold(*chosen, confidence)
+    calibration_figure, calibration = show_calibration(run, found.study, chosen)
+    contents.figures["calibration"] = calibration_figure
     contents.aucs = auc_rows(metrics, development)
     contents.figures["aucs"] = show_aucs(run, contents.aucs, level)
     if metrics is None:
         return contents
     contents.figures["headline"] = show_headline(metrics)
     contents.figures["roc"] = show_roc(run, metrics, development, chosen)
-    segments = show_segments(run, metrics)
-    if segments is not None:
-        contents.figures["segments"] = segments
     contents.differences = difference_rows(metrics, found.best, found.baselines, confidence)
     if contents.differences:
         contents.figures["differences"] = show_differences(run, contents.differences, level)
     contents.calls = _calls(run, metrics)
-    contents.performance = show_performance(run, metrics)
     contents.scrutiny = show_scrutiny(run, metrics)
     contents.figures |= contents.scrutiny.figures
     contents.pairs = _pairs(run, metrics, development)
     contents.coverage = _coverage(metrics)
     contents.transfers = describe_thresholds(metrics, development)
-    contents.external = show_external(run, metrics, found.external)
-    contents.figures |= contents.external.figures
     contents.belief = weigh(
         metrics,
         development,
@@ -151,6 +153,19 @@ def describe(run: RunFiles, cohort: Cohort, found: Findings) -> Contents:
         external=found.external,
     )
     return contents
+
+
+def _add_what_needs_no_logits(
+    contents: Contents, run: RunFiles, found: Findings, metrics: Mapping[str, Any]
+) -> None:
+    """Add what is shown of every judged model; of one without trained logits it is all."""
+    segments = show_segments(run, metrics)
+    if segments is not None:
+        contents.figures["segments"] = segments
+    contents.performance = show_performance(run, metrics)
+    contents.external = show_external(run, metrics, found.external)
+    contents.figures |= contents.external.figures
+    contents.belief = weigh(metrics, doubts=found.doubts(), external=found.external)
 
 
 def flow_of(cohort: Cohort, found: Findings) -> Flow:

@@ -100,7 +100,7 @@ def _rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, Row]]:
         yield f"AUC, {row.label}", LOGIT_DELONG, row
     for row in difference_rows(metrics, None, None, metrics["confidence"]):
         yield f"AUC, model minus {row.label}", PERCENTILE, row
-    for key in (HALF, YOUDEN):
+    for key in () if "skipped" in metrics["model"] else (HALF, YOUDEN):
         threshold = metrics["model"]["thresholds"][key]["threshold"]
         for row in call_rows(metrics["model"], key, metrics["confidence"]):
             method = PERCENTILE if row.count is None else CLOPPER_PEARSON

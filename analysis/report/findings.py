@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.choose.choice import why_not_trained
 from analysis.judge.answer import why_exploratory
 from analysis.judge.external import read_external_judgements
 from analysis.judge.freeze import BASELINES
@@ -63,6 +64,9 @@ class Findings:
             flags.append(f"exploratory: {why_exploratory(self.metrics)}")
         if self.study.network.weights == "random":
             flags.append("random trunk: the network was not pretrained")
+        untrained = why_not_trained(self.best) if self.best else None
+        if untrained is not None:
+            flags.append(untrained)
         if self.is_under_searched:
             flags.append("under-searched")
         if self.study.search.order == "asynchronous" and not self.study.is_fixed:

@@ -53,8 +53,10 @@ def own_up(
 ) -> list[Statement]:
     """Return every statement of the honesty box, in the order in which it is read."""
     found = [_say_openings(openings, elsewhere)]
+    untrained = metrics["model"].get("skipped") if metrics else None
     if metrics:
         found.append(_say_status(metrics))
+    if metrics and not untrained:
         found.append(_say_optimism(study, best, metrics))
     if study.transfer is not None:
         found.append(_say_transfer(study))
@@ -68,7 +70,9 @@ def own_up(
             "another set of development patients.",
             "methods",
         ),
-        _say_comparisons(study, metrics, membership),
+        _say_untrained(untrained)
+        if untrained
+        else _say_comparisons(study, metrics, membership),
         _say_where(study, external),
         Statement("What is it for?", "Research only; no medical device.", "README"),
     ]
@@ -90,6 +94,11 @@ def _say_where(study: Study, external: Sequence[Mapping[str, Any]]) -> Statement
         "predictive values.",
         "study.yaml, external/" if external else "study.yaml",
     )
+
+
+def _say_untrained(reason: str) -> Statement:
+    said = f"No number was named beforehand: there is no AUC ({reason}). Everything describes."
+    return Statement("How many comparisons?", said, "test/metrics.json")
 
 
 def _say_comparisons(

@@ -21,7 +21,7 @@ class Membership:
         input: the short name of this study's input.
         headline_input: that of its target's input with the highest development score.
         family: studies of its step, whose p-values were corrected together.
-        p_holm: of its test AUC by permuted labels, so corrected.
+        p_holm: of its test AUC by permuted labels, so corrected; None if it has no AUC.
     """
 
     campaign: str
@@ -29,7 +29,7 @@ class Membership:
     input: str
     headline_input: str
     family: int
-    p_holm: float
+    p_holm: float | None
 
     @property
     def is_headline(self) -> bool:

@@ -254,7 +254,10 @@ def _add_lowest(
         rows = {
             group: _row(label, group, its[LOWEST][key], its["positives"])
             for group, its in judged.items()
+            if key in its[LOWEST]
         }
+        if not rows:
+            continue  # the logits were not trained
         panel.lowest.append((label, rows.get(OUT_OF_FOLD), rows.get(TEST)))
         records += [record for row in rows.values() for record in row.records()]
     table_of(run, LOWEST, frame_of(records))

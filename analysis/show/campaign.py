@@ -49,10 +49,14 @@ def show_campaign(plan: Plan, console: Console) -> int:
 
 def is_doubted(cell: Mapping[str, Any]) -> bool:
     """Whether the interval of a cell's AUC says nothing, or is not to be relied on."""
+    if cell["untrained"]:
+        return False
     return not cell["auc_usable"] or cell["unreliable"] is not None
 
 
 def _show(cell: Mapping[str, Any]) -> str:
+    if cell["untrained"]:
+        return "not trained"
     text = number(cell["auc"])
     if cell["auc_usable"]:
         text += f" {number(cell['auc_low'])}-{number(cell['auc_high'])}"

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from analysis.choose.choice import LOGITS_NOT_TRAINED, why_not_trained
 from analysis.judge.answer import limits, number, why_exploratory
 from analysis.statistics.bootstrap import LOGIT_DELONG, PERCENTILE, draw_resamples
 from analysis.statistics.metrics import Estimate, compare_aucs, log_odds_of
@@ -59,8 +60,13 @@ class Compared:
 
     @property
     def test_auc(self) -> Estimate | None:
-        """The test AUC; None if this run has not opened the test set."""
-        return self.metrics["model"]["auc"] if self.metrics else None
+        """The test AUC; None if this run has not opened the test set, or trained no logits."""
+        return self.metrics["model"].get("auc") if self.metrics else None
+
+    @property
+    def untrained(self) -> str:
+        """Why neither score nor AUC is a result; empty if they are."""
+        return (why_not_trained(self.best) or "") if self.best else ""
 
     @property
     def exploratory(self) -> str:
@@ -148,6 +154,9 @@ def _why_not(first: Compared, second: Compared) -> str:
     differ = [name for name in mine if mine[name] != other[name]]
     if differ:
         return f"another {', another '.join(differ)}"
+    untrained = [run.files.root.name for run in (first, second) if run.untrained]
+    if untrained:
+        return f"{LOGITS_NOT_TRAINED} in {' and '.join(untrained)}"
     unchosen = [run.files.root.name for run in (first, second) if run.best is None]
     return f"nothing was selected yet in {' and '.join(unchosen)}" if unchosen else ""
 
@@ -193,7 +202,7 @@ def write_comparison(
 
 
 def _row(run: Compared) -> dict[str, Any]:
-    best, section = run.best or {}, run.study.cohort
+    best, section = {} if run.untrained else run.best or {}, run.study.cohort
     auc = run.test_auc or {"estimate": None, "intervals": {}}
     interval = auc["intervals"].get(LOGIT_DELONG, {})
     complete, asked = run.trials
@@ -235,7 +244,9 @@ def _run_table(runs: Sequence[Compared]) -> Table:
         section, best, auc = run.study.cohort, run.best, run.test_auc
         complete, asked = run.trials
         score = f"{best['score']:.3f}\n({best['score_sd']:.3f})" if best else "not selected"
-        test = "not opened"
+        test = "not opened" if run.metrics is None else "not trained"
+        if run.untrained:
+            score = "not trained"
         if auc:
             test = f"{number(auc['estimate'])}\n({limits(auc['intervals'][LOGIT_DELONG])})"
         if run.exploratory:

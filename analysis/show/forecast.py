@@ -335,6 +335,8 @@ def _warnings(study: Study, size: Size) -> list[str]:
             f"search.generation {search.generation} leaves {size.slots - search.generation} of "
             f"{size.slots} slots idle; {size.slots} would not"
         )
+    if study.space.lambda_ == 0:
+        found.append("space.lambda 0 trains no logits: there will be no AUC, only segment values")
     if math.isnan(size.half_width):
         found.append(TOO_FEW)
     return found

@@ -20,9 +20,9 @@ class Result:
 
     Attributes:
         root: the run directory.
-        score: cross-validation score of the chosen trial.
+        score: cross-validation score of the chosen trial; says nothing at lambda = 0.
         score_sd: its standard deviation over the folds.
-        auc: test AUC; None if undefined.
+        auc: test AUC; None if undefined, or if the logits were not trained (lambda = 0).
         interval: its lower and upper limit (logit-DeLong); None where undefined.
         baseline_auc: test AUC of logistic regression on the segment values; None without segments.
         patients: labelled test patients.
@@ -56,8 +56,8 @@ def read_result(run: RunFiles) -> Result:
         InputError: a step has not been done.
     """
     metrics, best = read_json(run.metrics, "metrics"), read_json(run.best, "best")
-    auc = metrics["model"]["auc"]
-    interval = auc["intervals"][LOGIT_DELONG]
+    auc = metrics["model"].get("auc", {"estimate": None, "intervals": {}})
+    interval = auc["intervals"].get(LOGIT_DELONG, {"low": None, "high": None})
     baselines = metrics["baselines"]
     primary = None if "skipped" in baselines else baselines[metrics["primary_comparison"]]
     return Result(
@@ -80,11 +80,13 @@ def read_result(run: RunFiles) -> Result:
 def show_result(result: Result, console: Console) -> None:
     """Print the score, the answer, and where to read on."""
     console.print()
-    console.print(
-        f"Cross-validation score {result.score:.3f} (SD over folds {result.score_sd:.3f})."
-    )
+    model = result.metrics["model"]
+    if "skipped" not in model:
+        console.print(
+            f"Cross-validation score {result.score:.3f} (SD over folds {result.score_sd:.3f})."
+        )
     console.print(result.sentence, markup=False)
-    unreliable = result.metrics["model"]["auc"].get("unreliable")
+    unreliable = model.get("auc", {}).get("unreliable")
     if unreliable:
         console.print(f"Its intervals are unreliable: {unreliable}.", style="yellow")
     if result.failed_trials:

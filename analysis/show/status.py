@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from analysis.choose.choice import why_not_trained
 from spaces.parameters import NAMES
 from spaces.run_files import RunFiles, read_json, require_run
 from spaces.session import is_driven
@@ -33,10 +34,9 @@ def show_status(run: RunFiles, console: Console) -> None:
     console.print(_step_table(run, trials, asked))
     if run.best.exists():
         best = read_json(run.best, "best")
-        console.print(
-            f"Chosen: trial {best['trial']}, score {best['score']:.3f} "
-            f"(SD over folds {best['score_sd']:.3f}), {best['epochs']} epochs"
-        )
+        score = f"score {best['score']:.3f} (SD over folds {best['score_sd']:.3f})"
+        said = why_not_trained(best) or score
+        console.print(f"Chosen: trial {best['trial']}, {said}, {best['epochs']} epochs")
 
 
 def _trial_table(trials: list[TrialRecord], *, driven: bool) -> Table:

@@ -109,7 +109,7 @@ def judge_regions(
 
 def judge_lowest(
     positive: np.ndarray,
-    log_odds: np.ndarray,
+    log_odds: np.ndarray | None,
     lowest: np.ndarray,
     resamples: Resamples,
     confidence: float,
@@ -118,16 +118,19 @@ def judge_lowest(
 
     Args:
         positive: bool, (n,); both classes present.
-        log_odds: (n,), of the model's own two logits.
+        log_odds: (n,), of the model's own two logits; None where they were not trained.
         lowest: (n,), each patient's lowest predicted segment value.
         resamples: of these n patients.
         confidence: for example .95.
 
     Returns:
-        ``auc``, ``logit_auc`` and ``difference`` (logits minus lowest segment, paired).
+        ``auc``, and where there are logits ``logit_auc`` and ``difference`` (logits minus lowest
+        segment, paired).
     """
-    return {
-        "auc": describe_auc(positive, -lowest, resamples, confidence),
+    alone = {"auc": describe_auc(positive, -lowest, resamples, confidence)}
+    if log_odds is None:
+        return alone
+    return alone | {
         "logit_auc": describe_auc(positive, log_odds, resamples, confidence),
         "difference": compare_aucs(positive, log_odds, -lowest, resamples, confidence),
     }

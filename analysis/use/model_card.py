@@ -57,7 +57,7 @@ def describe_model(run: RunFiles, onnx_difference: float | None = None) -> str:
             maps=maps_of(study.cohort.inputs),
             says=_said(model),
             untrained=_untrained(model, study.cohort.segments is not None),
-            best=_read(run.best, "best"),
+            best=_read(run.best, "best") if gives_probability(model) else None,
             metrics=metrics,
             answer=answer(metrics) if metrics else None,
             exploratory=why_exploratory(metrics) if metrics else "",
@@ -85,8 +85,7 @@ def _untrained(model: Mapping[str, Any], has_segments: bool) -> list[str]:
     missing = []
     if not gives_probability(model):
         missing.append(
-            "No probability: it was trained with lambda = 0, so its logits learnt nothing. What "
-            "is said below of AUC and calls is said of logits drawn at random."
+            "No probability: it was trained with lambda = 0, so its logits learnt nothing."
         )
     if has_segments and not gives_segments(model):
         missing.append(
@@ -99,6 +98,8 @@ def _rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str, int]]:
     """Return (what, estimate, interval, n) of AUC and calls of the model and of the regressions."""
     rows = [_shown(f"AUC, {row.label}", row, LOGIT_DELONG) for row in auc_rows(metrics, None)]
     confidence = metrics["confidence"]
+    if "skipped" in metrics["model"]:
+        return rows
     for key in (HALF, YOUDEN):
         threshold = metrics["model"]["thresholds"][key]["threshold"]
         for row in call_rows(metrics["model"], key, confidence):
