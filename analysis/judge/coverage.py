@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import norm
@@ -126,6 +127,21 @@ def nearest(
     return replace(cell, auc=1 - cell.auc) if auc < 0.5 else cell
 
 
+def say_coverage(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what simulations say of the intervals of the AUC and of the primary difference.
+
+    Args:
+        metrics: of any judgement whose model has an AUC.
+    """
+    n, confidence = metrics["n"], metrics["confidence"]
+    share, auc = metrics["positives"] / n, metrics["model"]["auc"]["estimate"]
+    said = [coverage_sentence(n, share, auc, confidence=confidence)]
+    if metrics["differences"]:
+        other = metrics["baselines"][metrics["primary_comparison"]]["auc"]["estimate"]
+        said.append(comparison_sentence(n, share, (auc + other) / 2, confidence=confidence))
+    return [sentence for sentence in said if sentence]
+
+
 def coverage_sentence(n: int, prevalence: float, auc: float | None, *, confidence: float) -> str:
     """Return how often each method's interval of such an AUC covered the truth in simulations.
 
@@ -165,8 +181,8 @@ def comparison_sentence(n: int, prevalence: float, auc: float | None, *, confide
     return (
         f"In {cell.replicates} simulations of two equally good classifiers ({_patients(cell)}, AUC "
         f"{number(cell.auc)}, scores correlated by {number(_correlation(), 1)} within a class) the "
-        f"interval of the difference left out 0 in {_percent(cell.rates[PERCENTILE])} of them (nominal "
-        f"5{SPACE}%)."
+        f"interval of the difference left out 0 in {_percent(cell.rates[PERCENTILE])} of them "
+        f"(nominal 5{SPACE}%)."
     )
 
 

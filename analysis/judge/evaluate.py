@@ -19,7 +19,7 @@ from analysis.judge.freeze import freeze, read_fixed, read_frozen
 from analysis.judge.measure import measure
 from analysis.judge.metric_tables import MODEL, write_table
 from analysis.judge.references import compare_references
-from analysis.judge.scrutiny import scrutinise
+from analysis.judge.scrutiny import scrutinise, scrutinise_development
 from analysis.judge.seeds import judge_seeds
 from analysis.judge.segment_values import (
     OUT_OF_FOLD,
@@ -160,7 +160,7 @@ def evaluate_external(run: RunFiles, own: Cohort, table: Path) -> Metrics:
     if judged is not None:
         return judged
     outcomes = open_outcomes(cohort, other, run.root, run=study.name, frozen_sha256=digest)
-    fixed = read_fixed(run, files, frozen["thresholds"])
+    fixed = read_fixed(run, files, frozen)
     content = {
         "study": study.name,
         "external": cohort.name,
@@ -203,7 +203,7 @@ def _measure(
     run: RunFiles, study: Study, cohort: Cohort, frozen: Mapping[str, Any], outcomes: Patients
 ) -> dict[str, Any]:
     best = read_json(run.best, "best")
-    fixed = read_fixed(run, run.judged, frozen["thresholds"])
+    fixed = read_fixed(run, run.judged, frozen)
     content, resamples = measure(study, fixed, outcomes, run.judged)
     known = np.isfinite(outcomes.target)
     if "skipped" not in content["segments"]:
@@ -211,13 +211,14 @@ def _measure(
         development = read_out_of_fold_readings(run, study, cohort, best, model)
         content["segments"][OUT_OF_FOLD] = judge_out_of_fold_segments(study, development)
     is_trained = "skipped" not in content[MODEL]
+    scrutiny = scrutinise(study, fixed, outcomes, resamples)
+    for name, out_of_fold in scrutinise_development(run, study, cohort, fixed).items():
+        scrutiny[name] = out_of_fold | scrutiny[name]
     return {
         "origin": "sealed test set",
         **content,
         "references": compare_references(run, study, cohort, best, read_trials(run.trials)),
-        **scrutinise(
-            run, study, cohort, outcomes=outcomes, logits=fixed.logits, resamples=resamples
-        ),
+        **scrutiny,
         "threshold_shift": frozen["threshold_shift"] if is_trained else {},
         "seeds": judge_seeds(
             run, outcomes.target[known] == 1, log_odds_of(fixed.logits)[known], known

@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from analysis.judge.calibration import describe_calibration
-from analysis.judge.characteristics import EXTERNAL, TEST, compare_sets
+from analysis.judge.characteristics import EXTERNAL, compare_sets
 from analysis.judge.freeze import check_finite, write_predictions
 from analysis.judge.measure import Fixed, measure
-from analysis.judge.metric_tables import MODEL
+from analysis.judge.scrutiny import scrutinise
 from cohort.patients import Patients
 from cohort.table import Cohort
 from spaces.errors import RefusedError
@@ -85,13 +82,11 @@ def measure_external(
         files: of this judgement.
     """
     content, resamples = measure(study, fixed, outcomes, files)
-    content["patients"] = compare_sets(study, own.development, outcomes, EXTERNAL)
-    if "skipped" in content[MODEL]:
-        return content
-    known, confidence = np.isfinite(outcomes.target), study.evaluation.confidence
-    positive, logits = outcomes.target[known] == 1, fixed.logits[known]
-    calibration = describe_calibration(positive, logits, resamples, confidence)
-    return content | {"calibration": {TEST: calibration}}
+    return {
+        **content,
+        **scrutinise(study, fixed, outcomes, resamples),
+        "patients": compare_sets(study, own.development, outcomes, EXTERNAL),
+    }
 
 
 def read_external_judgements(run: RunFiles) -> list[dict[str, Any]]:

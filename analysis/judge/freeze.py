@@ -19,8 +19,7 @@ from analysis.judge.measure import Fixed
 from analysis.judge.optimism import BOOTSTRAPS, corrected_score, read_scores
 from analysis.judge.other_models import FOLDS, predict_others, read_others, results_of
 from analysis.judge.pointing import play
-from analysis.judge.scrutiny import SIMPLE
-from analysis.judge.simple_predictors import fit_simple_predictors
+from analysis.judge.simple_predictors import SIMPLE, fit_simple_predictors
 from analysis.statistics.bootstrap import auc_of
 from analysis.statistics.metrics import HALF, YOUDEN, log_odds_of, probability_of, youden_threshold
 from cohort.segments import segment_columns
@@ -240,11 +239,26 @@ def read_frozen(run: RunFiles) -> dict[str, Any]:
     return content
 
 
-def read_fixed(run: RunFiles, files: JudgedFiles, thresholds: Mapping[str, float]) -> Fixed:
-    """Return what a judgement is about: the run's choice and regressions, and its predictions."""
+def read_fixed(run: RunFiles, files: JudgedFiles, frozen: Mapping[str, Any]) -> Fixed:
+    """Return what a judgement is about: the run's choice and regressions, and its predictions.
+
+    Args:
+        run: whose files were frozen.
+        files: of the judgement.
+        frozen: of the run's frozen.json.
+    """
     logits, segments = read_predictions(files.predictions)
-    baselines = read_json(run.test / BASELINES, "baselines")
-    return Fixed(thresholds, baselines, read_json(run.best, "best"), logits, segments)
+    simple: Mapping[str, Any] = {"traits": {}, "predictors": {}}
+    if _name(run, run.test / SIMPLE) in frozen["files"]:
+        simple = read_json(run.test / SIMPLE, "simple-predictors")
+    return Fixed(
+        thresholds=frozen["thresholds"],
+        baselines=read_json(run.test / BASELINES, "baselines"),
+        simple=simple,
+        best=read_json(run.best, "best"),
+        logits=logits,
+        segments=segments,
+    )
 
 
 def _describe_development(

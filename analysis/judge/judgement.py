@@ -206,4 +206,5 @@ def _row(label: str, estimate: Mapping[str, Any], *, positives: int) -> Row:
 def frame_of(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return records of rows as a table whose counts are whole numbers."""
     frame = pd.DataFrame(records)
-    return frame.astype(dict.fromkeys(("count", "n", "positives"), "Int64"))
+    counts = [name for name in ("count", "n", "positives") if name in frame]
+    return frame.astype(dict.fromkeys(counts, "Int64"))

@@ -42,6 +42,8 @@ class Fixed:
     Attributes:
         thresholds: probabilities by name.
         baselines: of baselines.json.
+        simple: the simple predictors and the traits that divide subgroups; neither in a run that
+            an earlier version froze.
         best: of best.json.
         logits: (n, 2), of all patients that are judged.
         segments: (n, 17), or None.
@@ -49,6 +51,7 @@ class Fixed:
 
     thresholds: Mapping[str, float]
     baselines: Mapping[str, Any]
+    simple: Mapping[str, Any]
     best: Mapping[str, Any]
     logits: np.ndarray
     segments: np.ndarray | None
@@ -97,14 +100,10 @@ def measure(
         "bootstraps": settings.bootstraps,
         "redrawn": resamples.redrawn,
         "seed": study.seed,
-        "permutation_p": None
-        if reason
-        else permutation_p(positive, model, generator=generator),
+        "permutation_p": None if reason else permutation_p(positive, model, generator=generator),
         MODEL: {"skipped": reason}
         if reason
-        else describe_classifier(
-            positive, model, fixed.thresholds, resamples, settings.confidence
-        ),
+        else describe_classifier(positive, model, fixed.thresholds, resamples, settings.confidence),
         **_compare_with_baselines(fixed.baselines, positive, log_odds, resamples, study),
         "segments": _measure_segments(study, fixed, outcomes, resamples, files),
     }

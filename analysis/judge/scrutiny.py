@@ -8,6 +8,7 @@ import numpy as np
 
 from analysis.choose.choice import why_not_trained
 from analysis.judge.calibration import describe_calibration
+from analysis.judge.measure import Fixed
 from analysis.judge.segment_values import OUT_OF_FOLD, RESAMPLES, TEST
 from analysis.judge.simple_predictors import judge_simple_predictors
 from analysis.judge.subgroups import judge_subgroups
@@ -20,56 +21,52 @@ from cohort.table import Cohort
 from spaces.run_files import RunFiles, read_json, read_out_of_fold
 from spaces.study import Study
 
-SIMPLE = "simple_predictors.json"
-
 
 def scrutinise(
-    run: RunFiles,
-    study: Study,
-    cohort: Cohort,
-    *,
-    outcomes: Patients,
-    logits: np.ndarray,
-    resamples: Resamples,
+    study: Study, fixed: Fixed, outcomes: Patients, resamples: Resamples
 ) -> dict[str, Any]:
-    """Return the simple predictors, calibration, subgroups and decision curve of metrics.json.
+    """Return simple predictors, calibration, subgroups and decision curve on any opened patients.
 
-    Every definition was frozen beforehand, or stands in the study file. Out-of-fold results are of
-    development patients, and as flattered by the choice of the trial as its score is. The simple
-    predictors alone where the logits were not trained.
+    Every definition was frozen beforehand, or stands in the study file. The simple predictors alone
+    where the logits were not trained.
 
     Args:
-        run: a run whose results were frozen.
         study: the study as run.
-        cohort: its development patients.
-        outcomes: the test patients.
-        logits: (n, 2), of all test patients.
+        fixed: what is judged.
+        outcomes: the patients.
         resamples: of those with a label.
     """
-    frozen = read_json(run.test / SIMPLE, "simple-predictors")
-    simple = {"simple_predictors": judge_simple_predictors(study, frozen, outcomes, resamples)}
-    if why_not_trained(read_json(run.best, "best")) is not None:
-        return simple
+    known, confidence = np.isfinite(outcomes.target), study.evaluation.confidence
+    positive, logits = outcomes.target[known] == 1, fixed.logits[known]
+    found = {"simple_predictors": judge_simple_predictors(study, fixed.simple, outcomes, resamples)}
+    if why_not_trained(fixed.best) is not None:
+        return found
+    divided = divide(fixed.simple["traits"], outcomes.take(np.flatnonzero(known)))
+    subgroups = judge_subgroups(positive, log_odds_of(logits), divided, resamples, confidence)
+    return found | {
+        "calibration": {TEST: describe_calibration(positive, logits, resamples, confidence)},
+        "subgroups": {TEST: subgroups},
+        "decision": _decide(study, positive, logits, resamples),
+    }
+
+
+def scrutinise_development(
+    run: RunFiles, study: Study, cohort: Cohort, fixed: Fixed
+) -> dict[str, Any]:
+    """Return calibration and subgroups out-of-fold; empty where the logits were not trained.
+
+    They are of development patients, and as flattered by the choice of the trial as its score is.
+    """
+    if why_not_trained(fixed.best) is not None:
+        return {}
     confidence = study.evaluation.confidence
-    known = np.isfinite(outcomes.target)
-    positive, test = outcomes.target[known] == 1, logits[known]
-    seen, before, drawn = _read_development(run, study, cohort)
-    development = cohort.development.take(np.flatnonzero(np.isfinite(cohort.development.target)))
-    traits, tested = frozen["traits"], outcomes.take(np.flatnonzero(known))
-    return simple | {
-        "calibration": {
-            OUT_OF_FOLD: describe_calibration(seen, before, drawn, confidence),
-            TEST: describe_calibration(positive, test, resamples, confidence),
-        },
-        "subgroups": {
-            OUT_OF_FOLD: judge_subgroups(
-                seen, log_odds_of(before), divide(traits, development), drawn, confidence
-            ),
-            TEST: judge_subgroups(
-                positive, log_odds_of(test), divide(traits, tested), resamples, confidence
-            ),
-        },
-        "decision": _decide(study, positive, test, resamples),
+    positive, logits, drawn = _read_development(run, study, cohort)
+    known = np.flatnonzero(np.isfinite(cohort.development.target))
+    divided = divide(fixed.simple["traits"], cohort.development.take(known))
+    subgroups = judge_subgroups(positive, log_odds_of(logits), divided, drawn, confidence)
+    return {
+        "calibration": {OUT_OF_FOLD: describe_calibration(positive, logits, drawn, confidence)},
+        "subgroups": {OUT_OF_FOLD: subgroups},
     }
 
 

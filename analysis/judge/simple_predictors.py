@@ -19,13 +19,14 @@ from analysis.judge.baselines import (
     predict_baseline,
 )
 from analysis.judge.characteristics import mean_of_known, segment_values
-from analysis.judge.traits import AGE, SEX, learn_traits, read_age, read_sex
+from analysis.judge.traits import AGE, SEX, known_in, learn_traits, read_age, read_sex
 from analysis.statistics.bootstrap import Resamples
 from analysis.statistics.metrics import HALF, YOUDEN, describe_auc, describe_classifier
 from cohort.patients import Patients
 from cohort.segments import indices_of
 from spaces.study import Study
 
+SIMPLE = "simple_predictors.json"
 INPUT, READING, MEAN, TRAITS = "input", "reading", "mean", "traits"
 AS_READ = "reading task: the target is defined by this value, so its AUC is 1 by definition"
 
@@ -87,12 +88,14 @@ def judge_simple_predictors(
     outcomes: Patients,
     resamples: Resamples,
 ) -> dict[str, Any]:
-    """Return how each frozen predictor does on the labelled test patients, by its name.
+    """Return how each frozen predictor does on labelled, opened patients, by its name.
+
+    One whose columns these patients do not have is left out.
 
     Args:
         study: the study as run.
         frozen: of ``fit_simple_predictors``.
-        outcomes: the test patients.
+        outcomes: the patients.
         resamples: of those with a label, the same as the model's.
 
     Returns:
@@ -102,7 +105,10 @@ def judge_simple_predictors(
     known, confidence = np.isfinite(outcomes.target), study.evaluation.confidence
     positive, judged = outcomes.target[known] == 1, {}
     values = segment_values(study, outcomes)
+    has_traits = known_in(frozen["traits"], outcomes).keys() == frozen["traits"].keys()
     for name, its in frozen["predictors"].items():
+        if not (has_traits if its["kind"] == TRAITS else its["columns"] in values):
+            continue
         head = {key: its[key] for key in ("kind", "label", "columns")}
         if its["kind"] == READING:
             columns = [number - 1 for number in its["segments"]]

@@ -50,8 +50,25 @@ def read_sex(traits: Mapping[str, Any], patients: Patients) -> np.ndarray:
     return np.asarray(words.map(codes), dtype=np.float64)
 
 
+def known_in(traits: Mapping[str, Any], patients: Patients) -> dict[str, Any]:
+    """Return the traits that these patients carry, in the coding in which they were learnt."""
+    found: dict[str, Any] = {}
+    for name, its in traits.items():
+        column = _column(patients, its["column"])
+        if column is None or (name == AGE and not is_numeric_dtype(column)):
+            continue
+        read = read_age if name == AGE else read_sex
+        if np.isfinite(read(traits, patients)).any():
+            found[name] = its
+    return found
+
+
 def divide(traits: Mapping[str, Any], patients: Patients) -> dict[str, dict[str, np.ndarray]]:
-    """Return the members, bool (n,), of both groups of each trait, by trait and name of group."""
+    """Return the members, bool (n,), of both groups of each trait, by trait and name of group.
+
+    A trait that these patients do not carry is left out.
+    """
+    traits = known_in(traits, patients)
     groups: dict[str, dict[str, np.ndarray]] = {}
     if SEX in traits:
         its, column = read_sex(traits, patients), traits[SEX]["column"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -58,11 +59,14 @@ class GroupMean:
     n: int
     field: np.ndarray | None
 
+    @cached_property
+    def segments(self) -> np.ndarray | None:
+        """The mean in each segment, (columns, 17)."""
+        return None if self.field is None else segment_means(self.field)
+
     def of_segment(self, column: int, segment: int) -> float | None:
         """Return the mean in a 1-based segment of a map."""
-        if self.field is None:
-            return None
-        return float(segment_means(self.field)[column, segment - 1])
+        return None if self.segments is None else float(self.segments[column, segment - 1])
 
 
 @dataclass(frozen=True)

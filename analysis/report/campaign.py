@@ -86,7 +86,8 @@ def say_cell(cell: Cell, columns: Sequence[str]) -> str:
     auc, rate = cell.model.auc, cell.no_information_rate
     accuracy = cell.model.accuracies[0].estimate or 0.0
     said = (
-        f"{question}: AUC {number(auc.estimate)} {_judge(cell.model)}, p {say_p(cell.p_holm)} after Holm's correction; accuracy "
+        f"{question}: AUC {number(auc.estimate)} {_judge(cell.model)}, p {say_p(cell.p_holm)} "
+        "after Holm's correction; accuracy "
         f"{percent(accuracy)} where calling everybody by the commoner class has {percent(rate)}"
     )
     difference = cell.differences.get(L2)

@@ -254,9 +254,7 @@ def _cell(
         regressions={
             name: stand(metrics, label_of(name), metrics["baselines"][name]) for name in regressions
         },
-        differences={
-            name: rows[label_of(name)] for name in regressions if label_of(name) in rows
-        },
+        differences={name: rows[label_of(name)] for name in regressions if label_of(name) in rows},
         simple={
             AGE_AND_SEX if its["kind"] == TRAITS else its["label"]: stand(
                 metrics, its["label"], its

@@ -9,7 +9,7 @@ from typing import Any
 from analysis.choose.choice import why_not_trained
 from analysis.judge.answer import SPACE
 from analysis.judge.calls import call_rows, describe_thresholds, side_by_side
-from analysis.judge.coverage import comparison_sentence, coverage_sentence
+from analysis.judge.coverage import say_coverage
 from analysis.judge.judgement import (
     OutOfFold,
     Row,
@@ -141,7 +141,7 @@ def describe(run: RunFiles, cohort: Cohort, found: Findings) -> Contents:
     contents.scrutiny = show_scrutiny(run, metrics)
     contents.figures |= contents.scrutiny.figures
     contents.pairs = _pairs(run, metrics, development)
-    contents.coverage = _coverage(metrics)
+    contents.coverage = say_coverage(metrics)
     contents.transfers = describe_thresholds(metrics, development)
     contents.belief = weigh(
         metrics,
@@ -233,14 +233,3 @@ def _pairs(
     ]
     table_of(run, "out_of_fold_and_test", frame_of(records))
     return pairs
-
-
-def _coverage(metrics: Mapping[str, Any]) -> list[str]:
-    """Return what simulations say of the intervals of the AUC and of the primary difference."""
-    n, confidence = metrics["n"], metrics["confidence"]
-    share, auc = metrics["positives"] / n, metrics["model"]["auc"]["estimate"]
-    said = [coverage_sentence(n, share, auc, confidence=confidence)]
-    if metrics["differences"]:
-        other = metrics["baselines"][metrics["primary_comparison"]]["auc"]["estimate"]
-        said.append(comparison_sentence(n, share, (auc + other) / 2, confidence=confidence))
-    return [sentence for sentence in said if sentence]

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pandas as pd
+
 from analysis.judge.answer import SPACE, answer, percent
 from analysis.judge.calls import call_rows, name_threshold
+from analysis.judge.coverage import say_coverage
 from analysis.judge.judgement import MODEL_LABEL, Row, auc_rows, difference_rows, frame_of
 from analysis.judge.judgement import TEST as OWN
 from analysis.judge.segment_values import TEST
@@ -15,12 +18,22 @@ from analysis.report.cohort_panel import PatientTable, show_groups
 from analysis.report.drawing import Figure
 from analysis.report.figures import Bar, draw_forest
 from analysis.report.panels import METHODS, table_of
-from analysis.report.scrutiny_panel import QUANTITIES
+from analysis.report.performance_panel import (
+    StandingGroup,
+    list_performance,
+    performance_records,
+)
+from analysis.report.scrutiny_panel import (
+    QUANTITIES,
+    SubgroupTable,
+    list_subgroups,
+    subgroup_records,
+)
 from analysis.statistics.bootstrap import CLOPPER_PEARSON, LOGIT_DELONG, PERCENTILE
 from analysis.statistics.metrics import HALF, YOUDEN
 from spaces.run_files import RunFiles
 
-NAME = "external"
+NAME, PERFORMANCE, SUBGROUPS = "external", "external_performance", "external_subgroups"
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,12 @@ class ExternalCohort:
         answer: the result in one sentence.
         who: who its patients are, and whether their maps are familiar, as sentences.
         pairs: (what, method of the interval, on the own test set, in this cohort).
+        coverage: how often intervals like these were right in simulations, as sentences.
+        performance: every predictor by kind; empty if the run was frozen without simple ones.
+        subgroups: of both sexes, and of younger and older patients; None if neither is known.
+        lacking: what could not be judged for want of columns, as a sentence.
+        n: labelled patients.
+        no_information_rate: the accuracy of calling all of them by the commoner class.
         patients: beside the development patients.
         file: with everything that was measured.
     """
@@ -40,6 +59,12 @@ class ExternalCohort:
     answer: str
     who: Sequence[str]
     pairs: Sequence[tuple[str, str, Row | None, Row]]
+    coverage: Sequence[str]
+    performance: Sequence[StandingGroup]
+    subgroups: SubgroupTable | None
+    lacking: str
+    n: int
+    no_information_rate: float
     patients: PatientTable
     file: str
 
@@ -72,7 +97,7 @@ def show_external(
     own = {what: row for what, _, row in _rows(metrics)}
     cohorts, records = [], []
     for its in external:
-        name = its["external"]
+        name, subgroups = its["external"], its.get("subgroups", {}).get(TEST)
         rows = [(what, method, _of_cohort(row, name)) for what, method, row in _rows(its)]
         pairs = [(what, method, own.get(what), row) for what, method, row in rows]
         records += [
@@ -88,10 +113,57 @@ def show_external(
             origin=_file(name),
         )
         cohorts.append(
-            ExternalCohort(name, answer(its), _say_who(its), pairs, patients, _file(name))
+            ExternalCohort(
+                name=name,
+                answer=answer(its),
+                who=_say_who(its),
+                pairs=pairs,
+                coverage=[] if "skipped" in its["model"] else say_coverage(its),
+                performance=list_performance(its) if its.get("simple_predictors") else [],
+                subgroups=list_subgroups(name, subgroups) if subgroups else None,
+                lacking=_say_lacking(metrics, its),
+                n=its["n"],
+                no_information_rate=its["no_information_rate"],
+                patients=patients,
+                file=_file(name),
+            )
         )
     table = table_of(run, NAME, frame_of(records))
+    _write_tables(run, external)
     return ExternalPanel(cohorts, {NAME: _show_aucs(metrics, external, table)})
+
+
+def _write_tables(run: RunFiles, external: Sequence[Mapping[str, Any]]) -> None:
+    """Write every predictor and subgroup of every other cohort beside the report."""
+    predictors = [
+        {"cohort": its["external"]} | record | {"patients": NAME, "origin": _file(its["external"])}
+        for its in external
+        for record in performance_records(its)
+    ]
+    table_of(run, PERFORMANCE, frame_of(predictors))
+    groups = [
+        record
+        for its in external
+        for record in subgroup_records(its["external"], its.get("subgroups", {}).get(TEST, []))
+    ]
+    if groups:
+        table_of(run, SUBGROUPS, pd.DataFrame(groups).astype({"n": "Int64", "positives": "Int64"}))
+
+
+def _say_lacking(metrics: Mapping[str, Any], its: Mapping[str, Any]) -> str:
+    """Return which frozen predictors and groups a cohort has no columns for; empty if none."""
+    if "simple_predictors" not in its:
+        return "An earlier version judged no simpler predictors here; evaluate again."
+    frozen, judged = (each.get("simple_predictors", {}) for each in (metrics, its))
+    lacking = [frozen[name]["label"] for name in frozen if name not in judged]
+    ours, theirs = (
+        [trait["trait"] for trait in each.get("subgroups", {}).get(TEST, [])]
+        for each in (metrics, its)
+    )
+    lacking += [f"subgroups by {trait}" for trait in ours if trait not in theirs]
+    if not lacking:
+        return ""
+    return f"Not judged, as the columns are missing or coded otherwise: {'; '.join(lacking)}."
 
 
 def _rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, Row]]:

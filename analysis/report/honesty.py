@@ -70,9 +70,7 @@ def own_up(
             "another set of development patients.",
             "methods",
         ),
-        _say_untrained(untrained)
-        if untrained
-        else _say_comparisons(study, metrics, membership),
+        _say_untrained(untrained) if untrained else _say_comparisons(study, metrics, membership),
         _say_where(study, external),
         Statement("What is it for?", "Research only; no medical device.", "README"),
     ]

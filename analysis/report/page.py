@@ -80,6 +80,8 @@ TABLES = {
     "endings": "how trials ended",
     "learning_curves": "the chosen trial by epoch",
     "external": "the model in other cohorts beside its own test set",
+    "external_performance": "every predictor in other cohorts with every metric",
+    "external_subgroups": "AUCs of subgroups of other cohorts and their differences",
     "honesty": "the honesty box",
     "checklists": "what TRIPOD+AI and CLAIM ask for, and where it is answered",
 }

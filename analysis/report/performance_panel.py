@@ -73,6 +73,11 @@ class StandingGroup:
 def show_performance(run: RunFiles, metrics: Mapping[str, Any]) -> list[StandingGroup]:
     """Return every predictor by kind, and write all their metrics beside the report."""
     table_of(run, "performance", frame_of(list(performance_records(metrics))))
+    return list_performance(metrics)
+
+
+def list_performance(metrics: Mapping[str, Any]) -> list[StandingGroup]:
+    """Return every predictor of a judgement by kind."""
     return [
         StandingGroup(GROUPS[kind], [stand(metrics, label, its) for label, its in described])
         for kind, described in _by_kind(metrics).items()

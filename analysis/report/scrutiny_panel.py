@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,31 +91,44 @@ def show_scrutiny(run: RunFiles, metrics: Mapping[str, Any]) -> ScrutinyPanel:
     ]
     table_of(run, "calibration_estimates", pd.DataFrame(records))
     panel.shift = _say_shift(metrics)
-    if any(metrics["subgroups"].values()):
-        _show_subgroups(run, metrics, panel)
+    groups = {title: metrics["subgroups"][of] for of, title in SETS.items()}
+    if any(groups.values()):
+        panel.subgroups = [list_subgroups(title, traits) for title, traits in groups.items()]
+        records = [
+            its for title, traits in groups.items() for its in subgroup_records(title, traits)
+        ]
+        frame = pd.DataFrame(records).astype({"n": "Int64", "positives": "Int64"})
+        table_of(run, "subgroups", frame)
     if metrics["decision"] is not None:
         panel.figures["decision"] = _show_decision(run, metrics)
     return panel
 
 
-def _show_subgroups(run: RunFiles, metrics: Mapping[str, Any], panel: ScrutinyPanel) -> None:
-    records = []
-    for of, title in SETS.items():
-        rows: list[tuple[str, Value | str]] = []
-        for trait in metrics["subgroups"][of]:
-            head = {"patients": title, "trait": trait["trait"], "reason": trait["reason"]}
-            for group in trait["groups"]:
-                rows.append((group["name"], _group(group)))
-                counts = {name: group[name] for name in ("n", "positives")}
-                records += _spread(head | {"what": group["name"]} | counts, group["auc"])
-            difference = trait["difference"]
-            said = trait["reason"] or _value(difference, PERCENTILE, 2)
-            rows.append(("difference, first minus second", said))
-            n = {"n": difference["n"] if difference else None, "positives": None}
-            records += _spread(head | {"what": "difference"} | n, difference)
-        panel.subgroups.append(SubgroupTable(title, rows))
-    frame = pd.DataFrame(records).astype({"n": "Int64", "positives": "Int64"})
-    table_of(run, "subgroups", frame)
+def list_subgroups(title: str, traits: Sequence[Mapping[str, Any]]) -> SubgroupTable:
+    """Return the groups of every trait, each pair followed by its difference.
+
+    Args:
+        title: whose they are.
+        traits: what ``judge_subgroups`` said of them.
+    """
+    rows: list[tuple[str, Value | str]] = []
+    for trait in traits:
+        rows += [(group["name"], _group(group)) for group in trait["groups"]]
+        said = trait["reason"] or _value(trait["difference"], PERCENTILE, 2)
+        rows.append(("difference, first minus second", said))
+    return SubgroupTable(title, rows)
+
+
+def subgroup_records(title: str, traits: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield one record for each group, difference and interval; arguments as above."""
+    for trait in traits:
+        head = {"patients": title, "trait": trait["trait"], "reason": trait["reason"]}
+        for group in trait["groups"]:
+            counts = {name: group[name] for name in ("n", "positives")}
+            yield from _spread(head | {"what": group["name"]} | counts, group["auc"])
+        difference = trait["difference"]
+        n = {"n": difference["n"] if difference else None, "positives": None}
+        yield from _spread(head | {"what": "difference"} | n, difference)
 
 
 def _group(group: Mapping[str, Any]) -> Value | str:

@@ -5,12 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import finished_run
 import pytest
-from finished_run import Run, add_model, build_run, copy_run, fake_loading
+from finished_run import (
+    Run,
+    add_model,
+    build_run,
+    copy_run,
+    draw_with_traits,
+    fake_loading,
+)
 
 from analysis.choose.select import select
 from analysis.judge.evaluate import evaluate
 from analysis.report.page import write_report
+
+DERIVED = """target: impaired_any
+  derive: {impaired_any: {below: 2.0}}
+"""
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +36,23 @@ def evaluated(searched: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The same search, selected, with a model, judged on the test set. Read only."""
     run = copy_run(searched, tmp_path_factory.mktemp("evaluated"))
     with pytest.MonkeyPatch.context() as patch:
+        add_model(run)
+        fake_loading(run, patch)
+        select(run.files)
+        evaluate(run.files, run.cohort)
+    return run
+
+
+@pytest.fixture(scope="session")
+def scrutinised(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A judged run whose target is derived, with age, sex, rest flow and a decision range."""
+    folder = tmp_path_factory.mktemp("scrutinised")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finished_run, "draw_cohort", draw_with_traits)
+        study = finished_run.STUDY.replace("target: impaired\n", DERIVED)
+        study = study.replace("{bootstraps", "{decision_range: [0.2, 0.6], bootstraps")
+        patch.setattr(finished_run, "STUDY", study)
+        run = build_run(folder)
         add_model(run)
         fake_loading(run, patch)
         select(run.files)

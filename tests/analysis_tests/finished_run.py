@@ -78,6 +78,18 @@ def draw_cohort(folder: Path, *, segments: bool = True) -> Path:
     return path
 
 
+def draw_with_traits(folder: Path, *, segments: bool = True) -> Path:
+    """Write the cohort with age, sex and rest flow."""
+    path = draw_cohort(folder, segments=segments)
+    frame, generator = pd.read_csv(path), np.random.default_rng(8)
+    frame["age"] = generator.normal(66, 10, len(frame)).round(1)
+    frame["sex"] = np.where(np.arange(len(frame)) % 2, "female", "male")
+    rest = generator.normal(1, 0.2, (len(frame), 17)).round(4)
+    frame[[f"rest_mbf_{number:02d}" for number in range(1, 18)]] = rest
+    frame.to_csv(path, index=False)
+    return path
+
+
 def record_trial(
     run: RunFiles,
     cohort: Cohort,

@@ -18,6 +18,7 @@ from finished_run import Run
 from report_page import Page, write
 from rich.console import Console
 
+from analysis.choose.choice import LOGITS_NOT_TRAINED
 from analysis.judge.answer import say_p
 from analysis.report.campaign import count_patients, say_cell, write_campaign
 from analysis.report.campaign_cells import Cell, cells_of, compare_studies
@@ -387,10 +388,58 @@ def test_missing_labels_leave_fewer_patients(
 ) -> None:
     assert f"on {metrics['n']} test patients." in page
     fewer = copy.deepcopy(metrics)
-    fewer["model"]["auc"]["n"] = metrics["n"] - 3
+    fewer["n"] = metrics["n"] - 3
     found = cells(plan, metrics, sex__rest=fewer)
     expected = f"{metrics['n'] - 3} to {metrics['n']} test patients, those with a label"
     assert count_patients(list(found.values())) == expected
+
+
+def without_logits(metrics: dict[str, Any]) -> dict[str, Any]:
+    """What a study measures whose configuration has lambda = 0."""
+    development = metrics["development"] | {"score": None, "bias_corrected_score": None}
+    return metrics | {
+        "model": {"skipped": LOGITS_NOT_TRAINED},
+        "differences": {},
+        "permutation_p": None,
+        "development": development,
+    }
+
+
+def test_an_untrained_study_is_no_headline_and_takes_no_part_in_the_correction(
+    plan: Plan, metrics: dict[str, Any]
+) -> None:
+    rest = metrics | {"permutation_p": 0.03}
+    found = cells(plan, metrics, sex__rest=rest, sex__stack=without_logits(metrics))
+    cell = found["sex-stack"]
+    assert (cell.p_holm, found["sex-rest"].p_holm, found["sex-rest"].family) == (None, 0.03, 1)
+    assert cell.headline_input == "rest"
+    assert say_cell(cell, ["rest"]) == f"Sex from rest maps: not judged ({LOGITS_NOT_TRAINED})."
+    record = cell.record()
+    assert record["untrained"] == LOGITS_NOT_TRAINED
+    assert not {name for name in record if name.startswith(("auc", "half_", "youden_"))}
+    assert record["logistic_l2_auc"] is not None
+
+
+def test_the_page_and_the_terminal_say_which_study_trained_no_logits(
+    campaign: Plan, metrics: dict[str, Any], evaluated: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(campaign.root, tmp_path / "runs" / campaign.root.name)
+    (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(CAMPAIGN))
+    copied = read_campaign(tmp_path / "campaign.yaml", tmp_path / "runs")
+    content = {name: its for name, its in without_logits(metrics).items() if name != "format"}
+    write_json(RunFiles(copied.root / "sex-stack").metrics, "metrics", content)
+    write_campaign(copied, [evaluated.cohort] * len(copied.members), compare_studies(copied))
+    text = copied.report.read_text()
+    assert Page(text).open == []
+    assert cell_of(text, "sex-stack").startswith("not judged</a>")
+    assert LOGITS_NOT_TRAINED in cell_of(text, "sex-stack")
+    assert "not judged" not in cell_of(text, "sex-rest")
+    console = Console(width=80, file=io.StringIO(), record=True)
+    for name in (*FIRST, *SECOND):
+        RunFiles(copied.root / name).trials.touch()
+    show_campaign(copied, console)
+    [row] = [line for line in console.export_text().splitlines() if line.startswith("sex")]
+    assert row.rstrip().endswith("not trained")
 
 
 def test_the_terminal_marks_a_point_as_doubtful(campaign: Plan) -> None:

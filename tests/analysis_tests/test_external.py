@@ -1,15 +1,14 @@
 """What a run froze, judged on another cohort: nothing is fitted, and every look is counted."""
 
-import dataclasses
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from finished_run import Run, draw_cohort, fake_loading
+from finished_run import Run
+from other_cohort import Both, both_in, draw_other, paint
 from PIL import Image
 from report_page import write
 from sklearn.metrics import roc_auc_score
@@ -17,36 +16,13 @@ from sklearn.metrics import roc_auc_score
 import analysis.judge.evaluate as stage
 from analysis.judge.answer import limits
 from analysis.judge.baselines import predict_baseline
-from analysis.judge.evaluate import Metrics, evaluate_external
+from analysis.judge.evaluate import Metrics
 from analysis.judge.freeze import read_predictions
 from analysis.statistics.metrics import log_odds_of
 from cohort.patient_key import hash_ids, read_key
 from cohort.segments import segment_columns
 from spaces.errors import InputError, RefusedError, UserError
 from spaces.run_files import read_json, sha256_of
-
-PATIENTS = 60
-
-
-def paint(table: Path, seed: int) -> None:
-    """Give every patient a picture of noise instead of an empty file."""
-    generator = np.random.default_rng(seed)
-    for name in pd.read_csv(table)["reserve"]:
-        pixels = generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(table.parent / name)
-
-
-def draw_other(folder: Path) -> Path:
-    """Write another centre's cohort: 60 patients, one excluded, one without a label."""
-    drawn = draw_cohort(folder)
-    frame = pd.read_csv(drawn).head(PATIENTS)
-    frame["patient_id"] = [f"hidden{number}" for number in range(PATIENTS)]
-    frame["exclusion_reason"] = ["moved"] + [""] * (PATIENTS - 1)
-    drawn.unlink()
-    table = folder / "centre_b.csv"
-    frame.to_csv(table, index=False)
-    paint(table, 2)
-    return table
 
 
 @pytest.fixture(scope="session")
@@ -57,39 +33,6 @@ def pair(evaluated: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     paint(folder / "cohort" / "cohort.csv", 1)
     draw_other(folder / "other")
     return folder
-
-
-@dataclasses.dataclass
-class Both:
-    """A judged run and another cohort."""
-
-    run: Run
-    table: Path
-
-    @property
-    def folder(self) -> Path:
-        return self.run.files.external / "centre_b"
-
-    @property
-    def ledger(self) -> Path:
-        return self.table.with_suffix(".openings.jsonl")
-
-    def edit(self, change: Callable[[pd.DataFrame], pd.DataFrame | None]) -> None:
-        frame = pd.read_csv(self.table, dtype=str, keep_default_na=False)
-        changed = change(frame)
-        (frame if changed is None else changed).to_csv(self.table, index=False)
-
-    def judge(self) -> Metrics:
-        return evaluate_external(self.run.files, self.run.cohort, self.table)
-
-
-def both_in(folder: Path, evaluated: Run, patch: pytest.MonkeyPatch) -> Both:
-    files = type(evaluated.files)(folder / "run")
-    cohort = dataclasses.replace(evaluated.cohort, folder=folder / "cohort")
-    run = Run(files, evaluated.study, cohort, folder / "cohort" / "cohort.csv")
-    table = folder / "other" / "centre_b.csv"
-    fake_loading(dataclasses.replace(run, csv=table), patch)
-    return Both(run, table)
 
 
 @pytest.fixture

@@ -73,6 +73,12 @@ def test_a_fixed_configuration_cannot_be_nested() -> None:
         outer_studies(study)
 
 
+def test_a_study_that_trains_no_logits_cannot_be_nested() -> None:
+    study = Study.model_validate(CONTENT | {"space": {"lambda": 0.0}})
+    with pytest.raises(InputError, match=r"space.lambda: is 0: the logits"):
+        outer_studies(study)
+
+
 def test_the_corrected_t_widens_the_plain_one() -> None:
     values = [0.7, 0.75, 0.8, 0.72, 0.83]
     found = corrected_t(values, 0.95)

@@ -1,14 +1,11 @@
 """A judged run beside simpler predictors: what is measured, and what the page says of it."""
 
-from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 
-import finished_run
 import numpy as np
 import pandas as pd
 import pytest
-from finished_run import Run, add_model, build_run, fake_loading
+from finished_run import Run
 from report_page import Page, edit_metrics, write
 from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
@@ -19,39 +16,6 @@ from analysis.judge.evaluate import evaluate
 from analysis.judge.simple_predictors import fit_simple_predictors
 from cohort.sealed import open_outcomes
 from spaces.run_files import read_json
-
-DERIVED = """target: impaired_any
-  derive: {impaired_any: {below: 2.0}}
-"""
-
-
-@pytest.fixture(scope="module")
-def scrutinised(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A judged run whose target is derived, with age, sex, rest flow and a decision range."""
-    folder = tmp_path_factory.mktemp("scrutinised")
-    original: Callable[..., Path] = finished_run.draw_cohort
-
-    def with_traits(folder: Path, *, segments: bool = True) -> Path:
-        path = original(folder, segments=segments)
-        frame, generator = pd.read_csv(path), np.random.default_rng(8)
-        frame["age"] = generator.normal(66, 10, len(frame)).round(1)
-        frame["sex"] = np.where(np.arange(len(frame)) % 2, "female", "male")
-        rest = generator.normal(1, 0.2, (len(frame), 17)).round(4)
-        frame[[f"rest_mbf_{number:02d}" for number in range(1, 18)]] = rest
-        frame.to_csv(path, index=False)
-        return path
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finished_run, "draw_cohort", with_traits)
-        study = finished_run.STUDY.replace("target: impaired\n", DERIVED)
-        study = study.replace("{bootstraps", "{decision_range: [0.2, 0.6], bootstraps")
-        patch.setattr(finished_run, "STUDY", study)
-        run = build_run(folder)
-        add_model(run)
-        fake_loading(run, patch)
-        select(run.files)
-        evaluate(run.files, run.cohort)
-    return run
 
 
 def test_every_simple_predictor_is_there_and_what_decides_is_a_reading_task(

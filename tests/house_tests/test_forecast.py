@@ -186,6 +186,14 @@ def test_the_cohort_and_the_size_are_shown_even_if_the_weights_cannot_be_had(
     assert "answer an AUC of 0.8 on the test set would be known to about" in shown
 
 
+def test_a_study_without_a_classification_loss_is_warned_that_it_has_no_auc(
+    study: Study, phantom: Path
+) -> None:
+    warning = "space.lambda 0 trains no logits: there will be no AUC, only segment values"
+    assert warning in shown_size(study, phantom, space={"lambda": 0.0})
+    assert warning not in shown_size(study, phantom, space={"lambda": 0.5})
+
+
 def test_the_disk_is_the_one_that_the_bank_will_lie_on(
     study: Study, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
