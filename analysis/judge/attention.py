@@ -131,7 +131,7 @@ def attend(
     covered = np.zeros((0, cams.shape[1], SEGMENTS), dtype=np.float32)
     if len(rows):
         parts = canvas(size).segment
-        covered = cover(model, _read_rows(test, inputs, size, rows), mean, parts)
+        covered = cover(model, _read_rows(test, inputs, size, rows.tolist()), mean, parts)
     tensors = {
         "grad_cam": cams,
         "likeness": likeness.astype(np.float32),

@@ -123,6 +123,8 @@ def describe(run: RunFiles, cohort: Cohort, found: Findings) -> Contents:
     if metrics is not None:
         _add_what_needs_no_logits(contents, run, found, metrics)
     if contents.untrained:
+        if metrics is not None:
+            contents.belief = weigh(metrics, doubts=found.doubts(), external=found.external)
         return contents
     chosen = read_chosen(run, cohort, found.best)
     development = judge_out_of_fold(*chosen, confidence)
@@ -158,14 +160,13 @@ def describe(run: RunFiles, cohort: Cohort, found: Findings) -> Contents:
 def _add_what_needs_no_logits(
     contents: Contents, run: RunFiles, found: Findings, metrics: Mapping[str, Any]
 ) -> None:
-    """Add what is shown of every judged model; of one without trained logits it is all."""
+    """Add what is shown of every judged model, whether its logits were trained or not."""
     segments = show_segments(run, metrics)
     if segments is not None:
         contents.figures["segments"] = segments
     contents.performance = show_performance(run, metrics)
     contents.external = show_external(run, metrics, found.external)
     contents.figures |= contents.external.figures
-    contents.belief = weigh(metrics, doubts=found.doubts(), external=found.external)
 
 
 def flow_of(cohort: Cohort, found: Findings) -> Flow:

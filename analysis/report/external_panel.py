@@ -153,7 +153,7 @@ def _write_tables(run: RunFiles, external: Sequence[Mapping[str, Any]]) -> None:
 def _say_lacking(metrics: Mapping[str, Any], its: Mapping[str, Any]) -> str:
     """Return which frozen predictors and groups a cohort has no columns for; empty if none."""
     if "simple_predictors" not in its:
-        return "An earlier version judged no simpler predictors here; evaluate again."
+        return "An earlier version judged this cohort, without simpler predictors and subgroups."
     frozen, judged = (each.get("simple_predictors", {}) for each in (metrics, its))
     lacking = [frozen[name]["label"] for name in frozen if name not in judged]
     ours, theirs = (

@@ -3,11 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from in_process import run_here, search_in_process
+from in_process import FIXED, finish_in_process, open_cohort, run_here, search_in_process
 
+from analysis.choose.choice import LOGITS_NOT_TRAINED
 from analysis.choose.fold_segments import DIGEST, read_out_of_fold_segments
 from analysis.choose.retrain import retrain
 from analysis.choose.select import select
+from analysis.report.page import write_report
 from analysis.use.model_card import describe_model
 from analysis.use.predict import predict, read_request
 from cohort.split import read_split
@@ -37,6 +39,26 @@ def test_out_of_fold_values_have_the_error_that_the_trial_logged(make_run, lambd
         deviation = measured[~of_fold].std(axis=0)
         errors = (predicted[of_fold] - measured[of_fold]) / deviation
         assert np.mean(errors**2) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_run_at_lambda_0_promises_nothing_but_segments(make_run, monkeypatch):
+    """From the search to the card; attention would explain logits that nobody trained."""
+    run = make_run(**FIXED | {"space": FIXED["space"] | {"lambda": 0.0}})
+    monkeypatch.setattr("analysis.judge.freeze.attend", pytest.fail)
+    search_in_process(run)
+    judged = finish_in_process(run, open_cohort(run))
+    assert judged.content["model"] == {"skipped": LOGITS_NOT_TRAINED}
+    assert "the model does not predict impaired any" in judged.sentence
+    mean = judged.content["segments"]["test"]["regions"][0]
+    assert mean["mean_absolute_error"]["estimate"] > 0
+    write_report(run, open_cohort(run))
+    assert f"Not judged: {LOGITS_NOT_TRAINED}." in run.report.read_text()
+    card = describe_model(run)
+    assert "No probability: it was trained with lambda = 0" in card
+    assert "SD over folds" not in card
+    assert "| AUC, model |" not in card
+    assert "| AUC, logistic regression, L2 |" in card
 
 
 def assert_no_segments_are_promised(run):
