@@ -130,8 +130,8 @@ def attend(
     rows = draw_covered(log_odds, np.random.default_rng(seed))
     covered = np.zeros((0, cams.shape[1], SEGMENTS), dtype=np.float32)
     if len(rows):
-        parts = canvas(size).segment
-        covered = cover(model, _read_rows(test, inputs, size, rows.tolist()), mean, parts)
+        some, segments = _read_rows(test, inputs, size, rows.tolist()), canvas(size).segment
+        covered = cover(model, some, mean, segments)
     tensors = {
         "grad_cam": cams,
         "likeness": likeness.astype(np.float32),

@@ -48,11 +48,10 @@ def scrutinised(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A judged run whose target is derived, with age, sex, rest flow and a decision range."""
     folder = tmp_path_factory.mktemp("scrutinised")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finished_run, "draw_cohort", draw_with_traits)
         study = finished_run.STUDY.replace("target: impaired\n", DERIVED)
         study = study.replace("{bootstraps", "{decision_range: [0.2, 0.6], bootstraps")
         patch.setattr(finished_run, "STUDY", study)
-        run = build_run(folder)
+        run = build_run(folder, drawn_by=draw_with_traits)
         add_model(run)
         fake_loading(run, patch)
         select(run.files)

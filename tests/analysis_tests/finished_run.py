@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -153,8 +154,10 @@ def describe_run(cohort: Cohort) -> dict[str, object]:
     return {**hashes, "sessions": [session]}
 
 
-def build_run(folder: Path, *, segments: bool = True) -> Run:
-    csv = draw_cohort(folder / "cohort", segments=segments)
+def build_run(
+    folder: Path, *, segments: bool = True, drawn_by: Callable[..., Path] = draw_cohort
+) -> Run:
+    csv = drawn_by(folder / "cohort", segments=segments)
     files = RunFiles(folder / "run")
     files.root.mkdir()
     text = STUDY if segments else STUDY.replace("target:", "segments: null\n  target:")

@@ -17,6 +17,7 @@ from analysis.statistics.metrics import log_odds_of
 from cohort.segments import segment_columns
 from spaces.run_files import read_json
 
+SVG = '<svg role="img" aria-labelledby="x"></svg>'
 MFR = segment_columns("mfr")
 
 
@@ -49,7 +50,7 @@ def page(judged: Both) -> str:
     """The external section of the report; one interval of either cohort cannot be relied on."""
     with pytest.MonkeyPatch.context() as patch:
         for room in ("search_figures", "figures"):
-            patch.setattr(f"analysis.report.{room}.svg_of", lambda *_: "<svg></svg>")
+            patch.setattr(f"analysis.report.{room}.svg_of", lambda *_: SVG)
         own = read_json(judged.run.files.metrics, "metrics")
         own["model"]["auc"]["unreliable"] = "doubt of its own"
         edit_metrics(judged.run, model=own["model"])

@@ -19,6 +19,7 @@ from analysis.show.result import read_result, show_result
 from analysis.show.status import show_status
 from spaces.run_files import read_json, write_json
 
+SVG = '<svg role="img" aria-labelledby="x"></svg>'
 REASON = "lambda = 0: the logits were not trained"
 
 
@@ -48,7 +49,7 @@ def choose_zero(run: Run) -> None:
 def page(untrained: Run) -> str:
     with pytest.MonkeyPatch.context() as patch:
         for room in ("search_figures", "figures"):
-            patch.setattr(f"analysis.report.{room}.svg_of", lambda *_: "<svg></svg>")
+            patch.setattr(f"analysis.report.{room}.svg_of", lambda *_: SVG)
         return write(untrained)
 
 
