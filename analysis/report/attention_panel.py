@@ -187,7 +187,8 @@ def say_covered(means: Sequence[GroupMean]) -> str:
         f"the mean development map instead. Of each class at most {COVERED} test patients were "
         f"drawn at random before the outcomes were opened (here {counts}), as every segment costs "
         f"a pass of the whole network; of a class that is said of fewer than {FEWEST_SHOWN}, "
-        "nobody. Segments differ in size, and larger ones weigh more."
+        "nobody. Segments differ in size, and larger ones weigh more; and a piece of a mean map in "
+        "another map is nothing that the network was trained on, which alone may move the score."
     )
 
 
