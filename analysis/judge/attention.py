@@ -154,12 +154,8 @@ def attend(
 
 
 def _is_done(run: RunFiles, digest: str) -> bool:
-    """Whether the attention of these predictions is there, with what this version measures."""
-    if not run.attention.exists():
-        return False
-    content = read_json(run.attention, "attention")
-    is_complete = content.keys() >= {RANDOM_HEADS, WITH_SEGMENTS}
-    return content["predictions"] == digest and is_complete
+    """Whether the attention of these predictions is there."""
+    return run.attention.exists() and read_json(run.attention, "attention")["predictions"] == digest
 
 
 def read_attention(run: RunFiles) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:

@@ -248,13 +248,10 @@ def read_fixed(run: RunFiles, files: JudgedFiles, frozen: Mapping[str, Any]) -> 
         frozen: of the run's frozen.json.
     """
     logits, segments = read_predictions(files.predictions)
-    simple: Mapping[str, Any] = {"traits": {}, "predictors": {}}
-    if _name(run, run.test / SIMPLE) in frozen["files"]:
-        simple = read_json(run.test / SIMPLE, "simple-predictors")
     return Fixed(
         thresholds=frozen["thresholds"],
         baselines=read_json(run.test / BASELINES, "baselines"),
-        simple=simple,
+        simple=read_json(run.test / SIMPLE, "simple-predictors"),
         best=read_json(run.best, "best"),
         logits=logits,
         segments=segments,

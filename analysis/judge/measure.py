@@ -42,8 +42,7 @@ class Fixed:
     Attributes:
         thresholds: probabilities by name.
         baselines: of baselines.json.
-        simple: the simple predictors and the traits that divide subgroups; neither in a run that
-            an earlier version froze.
+        simple: the simple predictors, and the traits that divide subgroups.
         best: of best.json.
         logits: (n, 2), of all patients that are judged.
         segments: (n, 17), or None.

@@ -37,9 +37,6 @@ DATA = "report/attention_segments.csv"
 ARRAYS = "test/attention.safetensors"
 ALIKE = 0.5
 """A rank correlation of this size is too high for pictures that depend on what was learnt."""
-EARLIER = "An earlier version compared these pictures with one random head only; evaluate again."
-
-
 GRAD_CAM, OCCLUSION = "Grad-CAM", "segments covered"
 
 
@@ -120,7 +117,7 @@ def show_attention(run: RunFiles) -> AttentionPanel | None:
     }
     if any(its.field is not None for its in means):
         figures["attention_means"] = Figure(_draw(means, inputs), say_means(means), [DATA])
-    sanity = _sanity(content.get(RANDOM_HEADS))
+    sanity = _sanity(content[RANDOM_HEADS])
     covered = say_covered([its for its in means if its.method == OCCLUSION])
     return AttentionPanel(figures, len(cams), means, rows, sanity, covered, cams.shape[-2:])
 
@@ -128,7 +125,7 @@ def show_attention(run: RunFiles) -> AttentionPanel | None:
 def mean_by_class(log_odds: np.ndarray, tensors: Mapping[str, np.ndarray]) -> list[GroupMean]:
     """Return each method's mean of the patients called negative and of those called positive.
 
-    A class that nobody was called is left out, and what an earlier version did not compute.
+    A class that nobody was called is left out.
 
     Args:
         log_odds: (n,), of the test patients.
@@ -140,8 +137,6 @@ def mean_by_class(log_odds: np.ndarray, tensors: Mapping[str, np.ndarray]) -> li
         GroupMean(GRAD_CAM, called, len(rows), _mean(tensors["grad_cam"][rows]))
         for called, rows in groups.items()
     ]
-    if SEGMENT not in tensors:
-        return found
     # What lies outside the disc takes the last segment's value, and is not drawn.
     painted = tensors[SEGMENT][..., canvas(SIDE).segment]
     for called, rows in groups.items():
@@ -177,10 +172,8 @@ def say_covered(means: Sequence[GroupMean]) -> str:
     """Return of whom segments were covered, and how.
 
     Args:
-        means: of that method, by class; none if an earlier version looked.
+        means: of that method, by class.
     """
-    if not means:
-        return "An earlier version covered no segments; evaluate again."
     counts = " and ".join(f"{its.n} called {its.called}" for its in means)
     return (
         f"Segments covered: by how much the score falls, on average, when a whole segment shows "
@@ -203,15 +196,12 @@ def _caption(one: Mapping[str, Any]) -> str:
     )
 
 
-def _sanity(likeness: Mapping[str, Any] | None) -> str:
+def _sanity(likeness: Mapping[str, Any]) -> str:
     """Return whether the pictures depend on what was learnt, as far as random heads can tell.
 
     Args:
-        likeness: ``draws`` and the quartiles of the size of the rank correlation; None of a run
-            that an earlier version attended to.
+        likeness: ``draws`` and the quartiles of the size of the rank correlation.
     """
-    if likeness is None:
-        return EARLIER
     median, low, high = (number(likeness[key]) for key in ("median", "low", "high"))
     verdict = "how far these pictures depend on what was learnt stays open"
     if likeness["high"] < ALIKE:

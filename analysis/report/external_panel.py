@@ -119,7 +119,7 @@ def show_external(
                 who=_say_who(its),
                 pairs=pairs,
                 coverage=[] if "skipped" in its["model"] else say_coverage(its),
-                performance=list_performance(its) if its.get("simple_predictors") else [],
+                performance=list_performance(its) if its["simple_predictors"] else [],
                 subgroups=list_subgroups(name, subgroups) if subgroups else None,
                 lacking=_say_lacking(metrics, its),
                 n=its["n"],
@@ -152,9 +152,7 @@ def _write_tables(run: RunFiles, external: Sequence[Mapping[str, Any]]) -> None:
 
 def _say_lacking(metrics: Mapping[str, Any], its: Mapping[str, Any]) -> str:
     """Return which frozen predictors and groups a cohort has no columns for; empty if none."""
-    if "simple_predictors" not in its:
-        return "An earlier version judged this cohort, without simpler predictors and subgroups."
-    frozen, judged = (each.get("simple_predictors", {}) for each in (metrics, its))
+    frozen, judged = (each["simple_predictors"] for each in (metrics, its))
     lacking = [frozen[name]["label"] for name in frozen if name not in judged]
     ours, theirs = (
         [trait["trait"] for trait in each.get("subgroups", {}).get(TEST, [])]

@@ -76,7 +76,7 @@ class ScrutinyPanel:
 
 
 def show_scrutiny(run: RunFiles, metrics: Mapping[str, Any]) -> ScrutinyPanel:
-    """Return the panels and write their tables; empty for a run judged before they existed."""
+    """Return the panels and write their tables; empty where the logits were not trained."""
     panel = ScrutinyPanel()
     if "calibration" not in metrics:
         return panel

@@ -199,8 +199,8 @@ def _later_work(problem: Problem, trials: int, cohort: Cohort) -> tuple[float, f
 def _looked_at(study: Study, cohort: Cohort) -> int:
     """Return how many patients' maps pass the network to show where it looks.
 
-    Grad-CAM, with its random heads at most two passes; of each class a shown patient under two kinds
-    of square, and some with one segment after the other covered.
+    Grad-CAM, with its random heads at most two passes; of each class a shown patient under two
+    kinds of square, and some with one segment after the other covered.
     """
     if not study.evaluation.attention:
         return 0

@@ -48,10 +48,6 @@ def test_the_bulk_of_the_random_heads_decides_not_the_median(
     assert f"quartiles {low:.2f} and {high:.2f}" in said
 
 
-def test_a_run_of_an_earlier_version_has_no_verdict() -> None:
-    assert "evaluate again" in _sanity(None)
-
-
 def attended(negatives: int, positives: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Log odds, and what is measured of them: Grad-CAM of everybody, segments of every second."""
     generator, n = np.random.default_rng(0), negatives + positives
@@ -99,10 +95,6 @@ def test_it_is_said_of_how_many_the_segments_were_covered() -> None:
     said = say_covered([its for its in mean_by_class(*attended(10, 12)) if its.method == OCCLUSION])
     assert "at most 8 test patients were drawn at random before the outcomes were opened" in said
     assert "(here 5 called negative and 6 called positive)" in said
-    log_odds, tensors = attended(10, 12)
-    earlier = mean_by_class(log_odds, {"grad_cam": tensors["grad_cam"]})
-    assert [its.method for its in earlier] == [GRAD_CAM, GRAD_CAM]
-    assert "evaluate again" in say_covered([])
 
 
 def row(territory: str, name: str, *, claimed: bool) -> dict[str, object]:
