@@ -43,8 +43,8 @@ def nested_command(
 ) -> None:
     """Run the whole search inside each outer fold: a prediction for every patient.
 
-    Costs a search for each of cohort.split.outer_folds. Running it again continues
-    an interrupted one.
+    Costs a search for each of cohort.split.outer_folds. Running it again
+    continues an interrupted one.
     """
     from analysis.judge.nested import KIND, RESULT
     from analysis.report.nested import PAGE, nested_answer

@@ -58,8 +58,8 @@ def export_command(
 ) -> None:
     """Write a trained model as a folder to hand on, with a model card.
 
-    It holds nothing of any patient, and predict takes it as MODEL. An ONNX file is
-    compared with the network before it is kept.
+    It holds nothing of any patient, and predict takes it as MODEL. An ONNX file
+    is compared with the network before it is kept.
     """
     from analysis.use.export import export
     from spaces.run_files import RunFiles

@@ -12,9 +12,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from polartune import commands, data_commands
+from polartune import commands, data_commands, many_commands, model_commands
 from polartune.__main__ import main
 from polartune.commands import app
+from polartune.steps import say
 from spaces import errors
 from spaces.errors import InputError, NoCompleteTrialError, RefusedError, UserError
 
@@ -209,6 +210,12 @@ def test_no_command_writes_over_a_file(
     assert Path("cohort.csv").read_text() == "mine"
 
 
+def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    line = f"Wrote [old]/[/x]/{'long' * 30}.csv"
+    say(line)
+    assert capsys.readouterr().out == f"{line}\n"
+
+
 def test_help_names_every_exit_code_and_fits_80_columns() -> None:
     text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).stdout
     for code in (0, 2, 3, 4, 5, 130, 143):
@@ -220,7 +227,7 @@ def test_the_help_of_every_command_keeps_its_lines_at_80_columns() -> None:
     """The lines of a docstring are kept; longer ones would be broken a second time."""
     shown = [
         function
-        for module in (commands, data_commands)
+        for module in (commands, data_commands, many_commands, model_commands)
         for name, function in vars(module).items()
         if name.endswith("_command")
     ]
