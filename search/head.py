@@ -152,12 +152,23 @@ class _Watcher(threading.Thread):
         if self._ends_process:
             _leave(lost, self._end)
         self._end()
+        _refuse_calls()
         self.lost = lost
 
     def stop(self) -> None:
         """Look no more."""
         self._done.set()
         self.join()
+
+
+def _refuse_calls() -> None:
+    """Let later calls to Ray fail at once.
+
+    One to a head that is gone waits for a minute, and then Ray ends the process. Nor may a call
+    that comes late, from what Tune leaves, start another Ray: that takes ``ray.init()`` from now on.
+    """
+    ray._private.auto_init_hook.enable_auto_connect = False
+    ray._private.worker.global_worker.set_is_connected(False)
 
 
 def _leave(error: RayLostError, end: Callable[[], None]) -> NoReturn:
