@@ -35,11 +35,12 @@ def scratch() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def two_slots() -> Iterator[Any]:
-    """One Ray for the whole session; its workers can import this folder."""
+    """One Ray for the whole session; its workers can import this folder and the one above."""
     from search.place import connected
 
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    here = Path(__file__).parent
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(here), str(here.parent)])
     try:
         with connected(ResourcesSection(device="cpu", slots=2)) as place:
             yield place
