@@ -6,13 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
+from patience import PATIENCE, until
 
 import polartune
 from spaces import errors
@@ -21,6 +19,7 @@ from spaces.study import read_study
 
 pytestmark = pytest.mark.slow
 
+HERE = Path(__file__).parent
 STUDY = {
     "name": "small",
     "cohort": {
@@ -47,7 +46,7 @@ def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "COLUMNS": "80"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -110,33 +109,31 @@ def test_every_step_can_be_repeated_alone(done: tuple[Path, str], step: str) -> 
     assert {name: path.read_bytes() for name, path in vital(run).items()} == before
 
 
-@dataclass(frozen=True)
-class Stop:
-    """A moment of a run, and the signal that comes then."""
+def stopped(folder: Path, moment: str, sent: signal.Signals, *code: str) -> tuple[int, str]:
+    """The exit code and the last words of a run that gets a signal while ``moment`` holds it.
 
-    moment: Callable[[RunFiles, Path], bool]
-    signal: signal.Signals
-    code: int
-
-
-def has_a_part(run: RunFiles, bank: Path) -> bool:
-    return any(bank.rglob("*.safetensors")) and not run.trials.exists()
-
-
-def has_epochs(count: int) -> Callable[[RunFiles, Path], bool]:
-    return lambda run, _: len(lines(run, "epoch")) >= count
-
-
-def retrains(run: RunFiles, bank: Path) -> bool:
-    return "retrain begins" in run.log.read_text() and any(run.model.rglob("*"))
-
-
-STOPS = (
-    Stop(has_a_part, signal.SIGKILL, -signal.SIGKILL),
-    Stop(has_epochs(1), signal.SIGTERM, errors.TERMINATED),
-    Stop(has_epochs(5), signal.SIGINT, errors.INTERRUPTED),
-    Stop(retrains, signal.SIGKILL, -signal.SIGKILL),
-)
+    Args:
+        folder: of its study.
+        moment: see ``held``.
+        sent: the signal.
+        code: what runs instead of the command.
+    """
+    held, go = (folder / "runs" / name for name in ("held", "go"))
+    for file in (held, go):
+        file.unlink(missing_ok=True)
+    started = subprocess.Popen(
+        [sys.executable, "-c", *(code or ("import held; held.main()", "run", "study.yaml"))],
+        cwd=folder,
+        env={**os.environ, "HELD": moment, "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until(lambda: held.exists() or started.poll() is not None)
+    started.send_signal(sent)
+    go.touch()
+    _, said = started.communicate(timeout=PATIENCE)
+    return started.returncode, said
 
 
 def test_interrupted_again_and_again_it_says_so_and_ends_with_the_same_answer(
@@ -145,22 +142,15 @@ def test_interrupted_again_and_again_it_says_so_and_ends_with_the_same_answer(
     """While the bank is filled, during two epochs, and between the models of retraining."""
     shutil.copy(done[0] / "study.yaml", tmp_path)
     run, undisturbed = (RunFiles(root / "runs" / "small") for root in (tmp_path, done[0]))
-    for stop in STOPS:
-        started = subprocess.Popen(
-            [sys.executable, "-m", "polartune", "run", "study.yaml"],
-            cwd=tmp_path,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        while not (run.log.exists() and stop.moment(run, tmp_path / "bank")):
-            assert started.poll() is None
-            time.sleep(0.01)
-        started.send_signal(stop.signal)
-        _, said = started.communicate(timeout=60)
-        assert started.returncode == stop.code
-        if stop.signal != signal.SIGKILL:
-            assert said == "polartune: stopped. The same command goes on from here.\n"
+    told = "polartune: stopped. The same command goes on from here.\n"
+    assert stopped(tmp_path, "bank", signal.SIGKILL)[0] == -signal.SIGKILL
+    assert len(list((tmp_path / "bank").rglob("*.safetensors"))) == 1
+    assert not run.trials.exists()
+    assert stopped(tmp_path, "1", signal.SIGTERM) == (errors.TERMINATED, told)
+    assert stopped(tmp_path, "5", signal.SIGINT) == (errors.INTERRUPTED, told)
+    assert len(lines(run, "ended")) < len(lines(undisturbed, "ended"))
+    assert stopped(tmp_path, "retrain", signal.SIGKILL)[0] == -signal.SIGKILL
+    assert any((run.model / "folds").iterdir())
     assert not (run.model / "model.json").exists()
     assert command(tmp_path, "run", "study.yaml").returncode == errors.DONE
     assert_same_answer(run, undisturbed)
@@ -185,7 +175,7 @@ from search.run import search
 with begun(Path("study.yaml"), Path("runs")) as (files, cohort):
     with resumed(files, cohort, None, Console()) as place:
         fill_bank(files, place, Console())
-        search(files, place, console=None, unsaved_seconds=-1.0)
+        search(files, place, console=None, opener="held:Problem", unsaved_seconds=-1.0)
 """
 
 
@@ -194,12 +184,9 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_to_the_same_answer(
 ) -> None:
     shutil.copy(done[0] / "study.yaml", tmp_path)
     run, undisturbed = (RunFiles(root / "runs" / "small") for root in (tmp_path, done[0]))
-    started = subprocess.Popen([sys.executable, "-c", EAGER], cwd=tmp_path)
-    while len(lines(run, "epoch")) < 2 or not any(run.checkpoint_folder(0).glob("*.json")):
-        assert started.poll() is None
-        time.sleep(0.01)
-    started.kill()
-    started.wait()
+    assert stopped(tmp_path, "2", signal.SIGKILL, EAGER)[0] == -signal.SIGKILL
+    assert [line["epoch"] for line in lines(run, "epoch")] == [1, 2]
+    assert any(run.checkpoint_folder(0).glob("*.json"))
     assert not lines(run, "ended")
     assert command(tmp_path, "run", "study.yaml").returncode == errors.DONE
     assert_same_answer(run, undisturbed)
@@ -227,8 +214,7 @@ def vital(run: RunFiles) -> dict[str, Path]:
 
 def test_another_study_of_the_same_name_is_refused(done: tuple[Path, str]) -> None:
     folder, _ = done
-    text = (folder / "study.yaml").read_text().replace("seed", "seed")
-    content = yaml.safe_load(text) | {"seed": 7}
+    content = yaml.safe_load((folder / "study.yaml").read_text()) | {"seed": 7}
     (folder / "other.yaml").write_text(yaml.safe_dump(content))
     result = command(folder, "run", "other.yaml")
     assert result.returncode == errors.REFUSED
