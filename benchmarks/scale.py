@@ -136,7 +136,16 @@ def utilisation(spans: Sequence[Span], start: float, end: float, slots: int) -> 
     0.75
     """
     inside = (min(end, span.began + span.seconds) - max(start, span.began) for span in spans)
-    return sum(max(0.0, seconds) for seconds in inside) / (slots * (end - start))
+    return ratio(sum(max(0.0, seconds) for seconds in inside), slots * (end - start))
+
+
+def ratio(part: float, whole: float) -> float:
+    """Return a ratio; 0 of nothing, as where a quick search ends before its warm-up.
+
+    >>> ratio(3.0, 4.0), ratio(0.0, 0.0)
+    (0.75, 0.0)
+    """
+    return part / whole if whole else 0.0
 
 
 def nearest(samples: Sequence[Sample], at: float) -> Sample:
@@ -177,9 +186,9 @@ def evaluate(
         "seconds_watched": end - start,
         "trial_seconds": statistics.mean(lengths.values()),
         "utilisation": utilisation(spans, start, end, plan.slots),
-        "reports_a_second": reports / (end - start),
-        "driver_cpu_share": (over.cpu - warm.cpu) / (over.at - warm.at),
-        "driver_cpu_seconds_a_trial": (over.cpu - warm.cpu) / (reports / REPORTS),
+        "reports_a_second": ratio(reports, end - start),
+        "driver_cpu_share": ratio(over.cpu - warm.cpu, over.at - warm.at),
+        "driver_cpu_seconds_a_trial": ratio(over.cpu - warm.cpu, reports / REPORTS),
         "driver_mb": {
             "after_warm_up": warm.memory / 1e6,
             "at_the_end": samples[-1].memory / 1e6,

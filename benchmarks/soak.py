@@ -9,6 +9,7 @@ import signal
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,11 +34,11 @@ from spaces.run_files import RunFiles
 from spaces.sections import ResourcesSection
 from spaces.trial_log import read_trials
 
-WORKING_SECONDS = 1.0
+WORKING_SECONDS, LOOK_SECONDS = 1.0, 0.05
 
 
 class Killer(threading.Thread):
-    """Kills the process of a running trial now and then, at random moments.
+    """Kills the process of a running trial now and then, at random moments or at the next after.
 
     Attributes:
         killed: how many so far.
@@ -54,8 +55,10 @@ class Killer(threading.Thread):
         """Kill until told to stop."""
         draw = random.Random(0)  # noqa: S311  a die, not a secret
         while not self._over.wait(draw.expovariate(1 / self._every)):
-            working = self._working()
-            if working:
+            while not (working := self._working()):
+                if self._over.wait(LOOK_SECONDS):
+                    return
+            with suppress(ProcessLookupError):
                 os.kill(draw.choice(working), signal.SIGKILL)
                 self.killed += 1
 
@@ -113,7 +116,7 @@ def main(
     """Run many short trials under random kills and count; exit code 1 if a goal was missed."""
     terminal, described = console(), machine()
     if quick:
-        trials, slots, every = 10, 2, 5.0
+        trials, slots, every = 8, 2, 1.0
     folder = Path(tempfile.mkdtemp(prefix="polartune-soak-"))
     try:
         found = soak(folder, trials=trials, slots=slots, every=every)
