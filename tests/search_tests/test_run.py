@@ -91,19 +91,13 @@ def test_one_and_two_slots_give_the_same(searched: Callable[[int], RunFiles]) ->
 
 
 @pytest.mark.slow
-def test_idle_slots_keep_their_processes(make_run: MakeRun, two_slots: Place) -> None:
-    """Six generations of two: Tune alone would end and start a process in each."""
-    run = make_run(trials=12, generation=2, scheduler="none")
-    run_search(run, two_slots, 2, [{"lambda": EVERY, "seconds": 0.05}])
-    # Two, and on a busy machine those that Tune replaces while they still start.
-    assert len(notes(run.root, "opened")) <= 4
-
-
-@pytest.mark.slow
-def test_the_driver_keeps_no_trial_of_tunes_that_has_ended(
+def test_idle_slots_keep_their_processes_and_tune_no_trial_that_has_ended(
     make_run: MakeRun, two_slots: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else its memory would grow with every trial: by Ray's objects, not by our few numbers."""
+    """Six generations of two: Tune alone would end and start a process in each.
+
+    It would also keep all twelve trials, so that the driver's memory grew with every one.
+    """
     kept: list[int] = []
 
     def count(ticker: Ticker, trials: list[Any], **_: Any) -> None:
@@ -111,8 +105,11 @@ def test_the_driver_keeps_no_trial_of_tunes_that_has_ended(
         kept.append(sum(type(one) is Trial for one in gc.get_objects()))
 
     monkeypatch.setattr(Ticker, "on_experiment_end", count)
-    run_search(make_run(trials=16, scheduler="none", order="asynchronous"), two_slots)
-    # Those that ran when the last was added, and no more on a busy machine.
+    run = make_run(trials=12, generation=2, scheduler="none")
+    run_search(run, two_slots, 2, [{"lambda": EVERY, "seconds": 0.05}])
+    # Two, and on a busy machine those that Tune replaces while they still start.
+    assert len(notes(run.root, "opened")) <= 4
+    # Those that ran when the last was added.
     assert len(kept) == 1
     assert 1 <= kept[0] <= 4
 
