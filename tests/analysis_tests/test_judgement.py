@@ -16,9 +16,8 @@ from analysis.judge.calls import (
     one_sided,
     side_by_side,
 )
-from analysis.judge.coverage import comparison_sentence, coverage_sentence
+from analysis.judge.coverage import comparison_sentence, coverage_sentence, say_coverage
 from analysis.judge.judgement import auc_rows, difference_rows, judge_out_of_fold
-from analysis.report.contents import _coverage
 from analysis.report.panels import read_chosen
 from analysis.statistics.metrics import log_odds_of
 from spaces.run_files import read_json
@@ -123,12 +122,12 @@ def test_the_primary_difference_is_told_with_its_error_at_the_mean_auc(evaluated
     metrics["model"]["auc"]["estimate"] = 0.7
     metrics["baselines"]["logistic_l2"]["auc"]["estimate"] = 0.91
     metrics["baselines"]["logistic_unpenalised"]["auc"]["estimate"] = 0.5
-    intervals, difference = _coverage(metrics)
+    intervals, difference = say_coverage(metrics)
     assert intervals == coverage_sentence(93, 14 / 93, 0.7, confidence=0.95)
     assert difference == comparison_sentence(93, 14 / 93, 0.805, confidence=0.95)
     assert difference != comparison_sentence(93, 14 / 93, 0.7, confidence=0.95)
     metrics["differences"] = {}
-    assert _coverage(metrics) == [intervals]
+    assert say_coverage(metrics) == [intervals]
 
 
 def test_without_segments_there_is_no_difference(evaluated: Run) -> None:

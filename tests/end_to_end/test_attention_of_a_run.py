@@ -1,7 +1,6 @@
 """A judged run has its attention, chosen without a look at outcomes."""
 
 import json
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,6 @@ from safetensors.numpy import load_file
 from analysis.judge.attention import COVERED, HEADS, RANDOM_HEADS, ROWS, SEGMENT, WITH_SEGMENTS
 from analysis.judge.evaluate import evaluate
 from analysis.report.page import write_report
-from spaces.run_files import RunFiles
 
 from in_process import open_cohort  # isort: skip
 
@@ -83,19 +81,6 @@ def test_evaluating_again_computes_and_opens_nothing(trained, monkeypatch) -> No
     metrics = evaluate(trained, open_cohort(trained))
     assert metrics.content["openings"] == 1
     assert trained.attention.read_bytes() == before
-
-
-@pytest.mark.parametrize("measured", [RANDOM_HEADS, WITH_SEGMENTS])
-def test_what_an_earlier_version_left_is_computed_anew_without_an_opening(
-    trained, tmp_path, measured
-) -> None:
-    shutil.copytree(trained.root, tmp_path / "run")
-    run = RunFiles(tmp_path / "run")
-    content = json.loads(run.attention.read_text())
-    del content[measured]
-    run.attention.write_text(json.dumps(content))
-    assert evaluate(run, open_cohort(run)).content["openings"] == 1
-    assert run.attention.read_text() == trained.attention.read_text()
 
 
 def test_the_report_shows_it_and_names_the_standard_layout(trained) -> None:

@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from patience import until
+
 import analysis.choose.retrain
 import search.run
 import trainable.problem
-from patience import until
 
 fill, train, open_real = (
     trainable.problem.fill_part,
