@@ -148,7 +148,7 @@ def occlude(model: Model, maps: Sequence[np.ndarray], fill: Sequence[np.ndarray]
 
 @torch.no_grad()
 def cover(
-    model: Model, maps: Sequence[np.ndarray], fill: Sequence[np.ndarray], parts: np.ndarray
+    model: Model, maps: Sequence[np.ndarray], fill: Sequence[np.ndarray], covers: np.ndarray
 ) -> np.ndarray:
     """Return by how much the answer falls when a part of a map is covered, for each part.
 
@@ -156,21 +156,21 @@ def cover(
         model: the trained network.
         maps: uint8 (n, 3, size, size), one array for each input, in order; n are computed together.
         fill: what a covered part shows, uint8 (3, size, size), one picture for each input.
-        parts: int (size, size), which part a pixel belongs to, from 0; below 0 none.
+        covers: float32 (parts, size, size), how much of each pixel a part's cover hides, 0 to 1.
 
     Returns:
         float32 (n, columns, parts), in logits; above zero where what was covered speaks for the
         positive class.
     """
     backbone = model.info["backbone"]
-    covers = [torch.from_numpy(parts == part).to(model.device) for part in range(parts.max() + 1)]
+    hidden = torch.from_numpy(covers).to(model.device)
     found = []
     fills = _columns(model, [picture[None] for picture in fill])
     for at, (column, picture) in enumerate(zip(_columns(model, maps), fills, strict=True)):
         prepared, covering = prepare(column, backbone), prepare(picture, backbone)
         answer = _answer(model, at)
         whole = answer(prepared)
-        falls = [whole - answer(torch.where(its, covering, prepared)) for its in covers]
+        falls = [whole - answer(torch.lerp(prepared, covering, its)) for its in hidden]
         found.append(torch.stack(falls, dim=1))
     return torch.stack(found, dim=1).to("cpu", torch.float32).numpy()
 

@@ -130,8 +130,8 @@ def attend(
     rows = draw_covered(log_odds, np.random.default_rng(seed))
     covered = np.zeros((0, cams.shape[1], SEGMENTS), dtype=np.float32)
     if len(rows):
-        some, segments = _read_rows(test, inputs, size, rows.tolist()), canvas(size).segment
-        covered = cover(model, some, mean, segments)
+        some = _read_rows(test, inputs, size, rows.tolist())
+        covered = cover(model, some, mean, fading_segments(size))
     tensors = {
         "grad_cam": cams,
         "likeness": likeness.astype(np.float32),
@@ -185,6 +185,18 @@ def segment_means(fields: np.ndarray) -> np.ndarray:
     means = geometry.segment_means(inside)
     assert means.shape[1] == SEGMENTS
     return means
+
+
+def fading_segments(size: int) -> np.ndarray:
+    """Return how much of each pixel belongs to each segment, float32 (17, size, size).
+
+    They fade into each other as a camera's do, and sum to 1 inside the disc: a sharp rim in the
+    middle of a map would be seen by a network that knows none.
+    """
+    geometry = canvas(size)
+    shares = np.zeros((SEGMENTS, size * size), dtype=np.float32)
+    shares[:, geometry.position] = geometry.blur
+    return shares.reshape(SEGMENTS, size, size)
 
 
 def measure_likeness(fields: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -177,9 +177,10 @@ def say_covered(means: Sequence[GroupMean]) -> str:
     counts = " and ".join(f"{its.n} called {its.called}" for its in means)
     return (
         f"Segments covered: by how much the score falls, on average, when a whole segment shows "
-        f"the mean development map instead. Of each class at most {COVERED} test patients were "
-        f"drawn at random before the outcomes were opened (here {counts}), as every segment costs "
-        f"a pass of the whole network; of a class that is said of fewer than {FEWEST_SHOWN}, "
+        "the mean development map instead, fading into its neighbours. Of each class at most "
+        f"{COVERED} test patients were drawn at random before the outcomes were opened (here "
+        f"{counts}), as every segment costs a pass of the whole network; of a class that is said "
+        f"of fewer than {FEWEST_SHOWN}, "
         "nobody. Segments differ in size, and larger ones weigh more; and a piece of a mean map in "
         "another map is nothing that the network was trained on, which alone may move the score."
     )

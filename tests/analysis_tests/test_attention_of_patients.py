@@ -10,6 +10,7 @@ from analysis.judge.attention import (
     SIDE,
     choose_shown,
     draw_covered,
+    fading_segments,
     measure_likeness,
     segment_means,
 )
@@ -50,6 +51,15 @@ def test_segment_means_are_those_of_the_pixels() -> None:
     for number in range(17):
         inside = canvas(SIDE).segment == number
         assert means[:, number] == pytest.approx(field[:, inside].mean(axis=1), abs=1e-6)
+
+
+def test_covers_of_segments_fade_into_each_other_and_leave_the_rest_alone() -> None:
+    shares, segment = fading_segments(64), canvas(64).segment
+    assert (shares.min(), shares.dtype, shares.shape) == (0, np.float32, (17, 64, 64))
+    assert shares.sum(axis=0) == pytest.approx((segment >= 0).astype(float), abs=1e-5)
+    for number in range(17):
+        assert shares[number][segment == number].mean() > 0.5
+    assert 0.2 < shares.max(axis=0)[segment >= 0].min() < 0.6
 
 
 def test_a_bright_anterior_wall_stands_in_the_anterior_segments() -> None:

@@ -99,14 +99,15 @@ def test_covering_a_part_is_the_fall_of_the_answer_without_it(maps: int, stack: 
     """Of one map the part shows the fill; the network sees the others as they are."""
     model, images = real_model(maps, stack), noise(maps, seed=0)
     fill = [pixels[0] for pixels in noise(maps, seed=1)]
-    parts = np.full((3 * SIZE, 3 * SIZE), -1)
-    parts[:40, :40], parts[50:, 30:] = 0, 1
-    found = cover(model, images, fill, parts)
+    covers = np.zeros((2, 3 * SIZE, 3 * SIZE), dtype=np.float32)
+    covers[0, :40, :40], covers[1, 50:, 30:] = 1, 0.5
+    found = cover(model, images, fill, covers)
     assert found.shape == (3, 1 if stack == "early" else maps, 2)
     for column, part in np.ndindex(found.shape[1:]):
-        changed = [pixels.copy() for pixels in images]
+        changed: list[np.ndarray] = list(images)
         for at in range(maps) if stack == "early" else [column]:
-            changed[at][..., parts == part] = fill[at][:, parts == part]
+            its = covers[part]
+            changed[at] = changed[at] * (1 - its) + fill[at] * its
         expected = answer_of(model, images) - answer_of(model, changed)
         assert found[:, column, part] == pytest.approx(expected, rel=1e-3, abs=1e-5)
     assert np.abs(found).min() > 1e-4
