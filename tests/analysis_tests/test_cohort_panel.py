@@ -2,11 +2,10 @@
 
 import dataclasses
 
-import finished_run
 import numpy as np
 import pandas as pd
 import pytest
-from finished_run import Run, add_model, build_run, copy_run, fake_loading
+from finished_run import Run, add_model, build_run, copy_run, draw_cohort, fake_loading
 from report_page import Page, write
 from scipy import stats
 
@@ -43,16 +42,14 @@ def add_covariates(path) -> None:
 @pytest.fixture(scope="module")
 def described(tmp_path_factory) -> Run:
     """A judged run whose cohort has covariates. Read only."""
-    draw = finished_run.draw_cohort
+
+    def draw_with_covariates(folder, *, segments=True):
+        path = draw_cohort(folder, segments=segments)
+        add_covariates(path)
+        return path
+
     with pytest.MonkeyPatch.context() as patch:
-
-        def draw_with_covariates(folder, *, segments=True):
-            path = draw(folder, segments=segments)
-            add_covariates(path)
-            return path
-
-        patch.setattr(finished_run, "draw_cohort", draw_with_covariates)
-        run = build_run(tmp_path_factory.mktemp("described"))
+        run = build_run(tmp_path_factory.mktemp("described"), drawn_by=draw_with_covariates)
         add_model(run)
         fake_loading(run, patch)
         select(run.files)
