@@ -3,6 +3,7 @@
 ``HELD`` is that moment: ``bank`` after the first part of a bank, ``retrain`` after the first of the
 final models, or a number of epochs in trials.jsonl. Work that is held leaves ``held`` beside its
 run directory, and goes on when ``go`` is there. Slots inherit ``HELD`` and import this module, too.
+The epochs that trials compute are noted in ``computed``.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def train_models(root: str, *more: Any) -> dict[str, Any]:
 
 
 class CrossValidation:
-    """The real one, but for the wait before an epoch."""
+    """The real one, which may wait before an epoch, and notes it."""
 
     def __init__(self, run_root: str, real: Any) -> None:
         self.run_root, self.real = run_root, real
@@ -54,7 +55,10 @@ class CrossValidation:
         log = Path(self.run_root, "trials.jsonl").read_text()
         if log.count('"event": "epoch"') >= int(os.environ["HELD"]):
             hold(self.run_root)
-        return self.real.advance(beat)
+        report = self.real.advance(beat)
+        with (Path(self.run_root).parent / "computed").open("a") as file:
+            file.write(f"{report.epoch}\n")
+        return report
 
 
 class Problem:

@@ -109,19 +109,11 @@ def test_every_step_can_be_repeated_alone(done: tuple[Path, str], step: str) -> 
     assert {name: path.read_bytes() for name, path in vital(run).items()} == before
 
 
-def stopped(folder: Path, moment: str, sent: signal.Signals, *code: str) -> tuple[int, str]:
-    """The exit code and the last words of a run that gets a signal while ``moment`` holds it.
-
-    Args:
-        folder: of its study.
-        moment: see ``held``.
-        sent: the signal.
-        code: what runs instead of the command.
-    """
-    held, go = (folder / "runs" / name for name in ("held", "go"))
-    for file in (held, go):
-        file.unlink(missing_ok=True)
-    started = subprocess.Popen(
+def start(folder: Path, moment: str, *code: str) -> subprocess.Popen[str]:
+    """Start the command on the study of a folder, to be held at a moment; or ``code`` instead."""
+    for name in ("held", "go"):
+        (folder / "runs" / name).unlink(missing_ok=True)
+    return subprocess.Popen(
         [sys.executable, "-c", *(code or ("import held; held.main()", "run", "study.yaml"))],
         cwd=folder,
         env={**os.environ, "HELD": moment, "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}"},
@@ -129,9 +121,15 @@ def stopped(folder: Path, moment: str, sent: signal.Signals, *code: str) -> tupl
         stderr=subprocess.PIPE,
         text=True,
     )
-    until(lambda: held.exists() or started.poll() is not None)
+
+
+def stopped(folder: Path, moment: str, sent: signal.Signals, *code: str) -> tuple[int, str]:
+    """The exit code and the last words of what gets a signal while it is held at a moment."""
+    started = start(folder, moment, *code)
+    until(lambda: (folder / "runs" / "held").exists() or started.poll() is not None)
     started.send_signal(sent)
-    go.touch()
+    if sent != signal.SIGKILL:
+        (folder / "runs" / "go").touch()
     _, said = started.communicate(timeout=PATIENCE)
     return started.returncode, said
 
@@ -188,9 +186,11 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_to_the_same_answer(
     assert [line["epoch"] for line in lines(run, "epoch")] == [1, 2]
     assert any(run.checkpoint_folder(0).glob("*.json"))
     assert not lines(run, "ended")
-    assert command(tmp_path, "run", "study.yaml").returncode == errors.DONE
+    continued = start(tmp_path, "1000")  # more than there are
+    assert continued.communicate(timeout=PATIENCE) == (None, "")
+    assert continued.returncode == errors.DONE
     assert_same_answer(run, undisturbed)
-    assert "trial 0: epoch 1 was repeated" not in run.log.read_text()
+    assert (tmp_path / "runs" / "computed").read_text().split()[:3] == ["1", "2", "3"]
 
 
 def lines(run: RunFiles, kind: str) -> list[dict[str, object]]:

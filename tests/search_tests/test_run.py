@@ -6,7 +6,6 @@ import dataclasses
 import gc
 import io
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from patience import until
 from ray.tune.experiment import Trial
 from rich.console import Console
 from search_studies import MakeRun, make_study
@@ -30,6 +30,8 @@ from spaces.trial_log import TrialLog, TrialRecord, read_trials
 
 OPENER = "simulated_workload:open_problem"
 EVERY = [0.0, 1.0]
+# The driver counts at most a quarter of it of any pause, so a healthy trial outlasts three.
+STALLED = 4.0
 
 
 def run_search(run: RunFiles, place: Place, slots: int = 2, faults: Any = ()) -> SearchOutcome:
@@ -57,10 +59,7 @@ def outcome(trials: list[TrialRecord]) -> list[tuple[object, ...]]:
 
 def wait_until_gone(processes: list[int]) -> None:
     """Ray takes five seconds to end a process that is stopped."""
-    end = time.monotonic() + 20
-    while any(Path(f"/proc/{process}").exists() for process in processes):
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    until(lambda: not any(Path(f"/proc/{process}").exists() for process in processes), 120)
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +209,7 @@ def test_every_fault_ends_its_own_trial_once(make_run: MakeRun, two_slots: Place
 
 @pytest.mark.slow
 @pytest.mark.parametrize("slots", [1, 2])
-def test_a_stopped_trial_that_takes_5_seconds_to_close_costs_5_seconds(
+def test_a_stopped_trial_that_takes_5_seconds_to_close_costs_no_other_trial(
     make_run: MakeRun, two_slots: Place, slots: int
 ) -> None:
     run = make_run(trials=6, generation=2, eta=2, sampler="random")
@@ -260,20 +259,20 @@ def test_a_process_that_can_compute_no_more_gets_no_other_trial(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["hang", "freeze"])
+@pytest.mark.parametrize(("fault", "retries"), [("hang", 1), ("freeze", 0)])
 def test_a_trial_that_hangs_is_ended_with_a_reason(
-    make_run: MakeRun, two_slots: Place, fault: str
+    make_run: MakeRun, two_slots: Place, fault: str, retries: int
 ) -> None:
     """Its neighbour is not disturbed; one start is repeated, as after any loss."""
-    run = make_run(trials=2, retries=1, scheduler="none", stalled_after=2.0)
+    run = make_run(trials=2, retries=retries, scheduler="none", stalled_after=STALLED)
     run_search(run, two_slots, 2, [{"lambda": [0.5, 0.5], fault: True}])
     hung, other = read_trials(run.trials)
-    assert (hung.state, hung.retries) == ("failed", 1)
-    assert hung.reason == "stalled: no progress for 2 s, 2 of 2"
+    starts = retries + 1
+    assert (hung.state, hung.retries) == ("failed", retries)
+    assert hung.reason == f"stalled: no progress for {STALLED:g} s, {starts} of {starts}"
     assert (other.state, other.retries) == ("complete", 0)
-    assert '"event": "lost", "number": 0, "reason": "stalled: no progress for 2 s"' in (
-        run.trials.read_text()
-    )
+    lost = f'"event": "lost", "number": 0, "reason": "stalled: no progress for {STALLED:g} s"'
+    assert run.trials.read_text().count(lost) == retries
     wait_until_gone([n["pid"] for n in notes(run.root, "started") if n["lambda"] == 0.5])
     assert not run.heartbeats.exists()
 
@@ -286,7 +285,7 @@ def test_a_process_that_stops_while_it_opens_the_data_is_ended(
     run = make_run(trials=2, scheduler="none", stalled_after=600.0)
     (run.root / "frozen").touch()
     place = dataclasses.replace(two_slots, slots=1)
-    found = search(run, place, console=None, opener=OPENER, stalled_after=2.0)
+    found = search(run, place, console=None, opener=OPENER, stalled_after=STALLED)
     assert (found.complete, [trial.retries for trial in read_trials(run.trials)]) == (2, [1, 0])
     wait_until_gone([notes(run.root, "opened")[0]["pid"]])
 
@@ -296,12 +295,12 @@ def test_a_process_that_stops_while_it_opens_the_data_is_ended(
 def test_a_trial_over_its_time_limit_fails_and_names_it(
     make_run: MakeRun, two_slots: Place, fault: str
 ) -> None:
-    run = make_run(trials=2, scheduler="none", trial_minutes=0.05)
+    run = make_run(trials=2, scheduler="none", trial_minutes=0.1)
     run_search(run, two_slots, 2, [{"lambda": [0.5, 0.5], fault: True}])
     slow, other = read_trials(run.trials)
     assert (slow.state, slow.retries, other.state) == ("failed", 0, "complete")
     assert slow.reason.startswith("over search.trial_minutes: ")
-    assert slow.reason.endswith(" > 0.05")
+    assert slow.reason.endswith(" > 0.1")
 
 
 @pytest.mark.slow

@@ -3,7 +3,9 @@
 import threading
 
 import pytest
+from filelock import FileLock
 
+from spaces import session
 from spaces.errors import RefusedError
 from spaces.run_files import RunFiles
 from spaces.session import driving, is_driven
@@ -14,7 +16,8 @@ def run(tmp_path):
     return RunFiles(tmp_path / "run")
 
 
-def test_a_second_driver_is_refused(run):
+def test_a_second_driver_is_refused(run, monkeypatch):
+    monkeypatch.setattr(session, "LOCK_SECONDS", 0.1)
     with (
         driving(run),
         pytest.raises(RefusedError, match="another polartune works on this run"),
@@ -23,26 +26,20 @@ def test_a_second_driver_is_refused(run):
         pass
 
 
-def test_who_asks_whether_a_run_is_driven_keeps_no_driver_out(run):
+def test_who_asks_whether_a_run_is_driven_keeps_no_driver_out(run, monkeypatch):
+    """Whoever asks has the lock for an instant, here for a long one; a driver waits for it."""
+    monkeypatch.setattr(session, "LOCK_SECONDS", 60.0)
     run.root.mkdir()
-    run.lock.touch()
-    done = threading.Event()
-
-    def ask():
-        while not done.is_set():
-            is_driven(run)
-
-    asking = [threading.Thread(target=ask) for _ in range(2)]
-    for thread in asking:
-        thread.start()
-    try:
-        for _ in range(20):
-            with driving(run):
-                assert is_driven(run)
-    finally:
-        done.set()
-        for thread in asking:
-            thread.join()
+    asking = FileLock(run.lock, thread_local=False)
+    asking.acquire()
+    threading.Timer(0.2, asking.release).start()
+    with driving(run):
+        assert not asking.is_locked
+        assert is_driven(run)
+    assert not is_driven(run)
+    monkeypatch.setattr(session, "LOCK_SECONDS", 0.0)
+    with driving(run):
+        pass
 
 
 def test_what_killed_writers_left_is_removed_from_this_run_and_from_no_other(run):
