@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import yaml
 from canary import contents, finds
+from patience import PATIENCE
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from small_runs import SIZE, small_study
@@ -98,7 +99,7 @@ def cluster(folder: Path, environment: dict[str, str]) -> Iterator[str]:
     try:
         yield head.stdout.readline().strip()
     finally:
-        head.communicate("", timeout=60)
+        head.communicate("", timeout=PATIENCE)
 
 
 @pytest.mark.slow
@@ -130,7 +131,7 @@ def test_no_output_holds_a_patient_or_the_key(phantom: Path, tmp_path: Path) -> 
             env=environment,
             capture_output=True,
             text=True,
-            timeout=400,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == errors.DONE, done.stderr

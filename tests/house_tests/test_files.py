@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from patience import PATIENCE
 
 from polartune.commands import app
 from search.clusters.ray_commands import simple_commands
@@ -140,7 +141,7 @@ def find_python(folder: Path, **environment: str) -> subprocess.CompletedProcess
         env={"PATH": str(folder / "bin"), **environment},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from patience import PATIENCE
 
 from cohort.drawing.phantom import draw_phantom
 from cohort.segments import segment_columns
@@ -89,7 +90,7 @@ def execute(words: list[str], folder: Path) -> str:
         env={**os.environ, "COLUMNS": "80"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
     assert (result.returncode, result.stderr) == (0, ""), words

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
+from patience import PATIENCE
 
 from cohort.reading import csv_rows, images
 from cohort.reading.csv_rows import read_rows
@@ -310,7 +311,7 @@ def test_ci_audits_what_it_tests(pins_fit: bool, tmp_path: Path) -> None:
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -333,7 +334,7 @@ def audit(folder: Path, answer: str, **environment: str) -> tuple[int, str]:
         env={**os.environ, "PIP_AUDIT": str(tool), **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     return done.returncode, done.stdout
