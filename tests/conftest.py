@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread, a small phantom cohort and a small study."""
+"""Shared by all tests: one thread, no clock, a small phantom cohort and a small study."""
 
 from __future__ import annotations
 
@@ -10,8 +10,19 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A property is tried on the same examples in every run, and no slow machine breaks it. To look for
+# new ones: pytest --hypothesis-profile=default.
+settings.register_profile(
+    "polartune",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("polartune")
 
 
 @pytest.fixture(scope="session")

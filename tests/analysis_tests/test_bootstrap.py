@@ -109,7 +109,7 @@ def test_resamples_that_equal_the_estimate_count_half_as_in_scipy() -> None:
     assert np.mean(result.bootstrap_distribution == right.mean()) > 0.1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.booleans())
 def test_the_jackknife_leaves_out_one_patient_at_a_time(seed: int, ties: bool) -> None:
     positive, score = draw_patients(12, seed=seed, ties=ties)

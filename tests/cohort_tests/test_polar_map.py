@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
@@ -29,7 +29,6 @@ def test_segments_lie_where_cerqueira_put_them(number, radius, angle, size):
     assert canvas(size).segment[row, column] + 1 == number
 
 
-@settings(deadline=None)
 @given(st.integers(SMALLEST, 80))
 def test_every_segment_has_pixels_at_every_size(size):
     disc = canvas(size)

@@ -27,7 +27,7 @@ def draw(ids, target, marks=None, key=KEY, **section):
     return draw_split(ids, target, SplitSection(**section), key=key, marks=marks)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     ids=st.lists(st.text(min_size=1, max_size=8), min_size=40, max_size=80, unique=True),
     test=st.one_of(st.integers(8, 20), st.floats(0.2, 0.5)),
@@ -52,7 +52,7 @@ def test_no_patient_is_in_two_of_train_validation_and_test(ids, test, folds, see
     assert np.ptp(np.bincount(split.folds)) <= 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(order=st.permutations(range(50)), stratify=st.booleans())
 def test_the_order_of_the_rows_changes_nothing_but_the_order(order, stratify):
     ids, target = patients(50)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from spaces.errors import UserError
 
-SECONDS = 20
+SECONDS = 60
 """In which every input must be answered."""
 PNG = b"\x89PNG\r\n\x1a\n"
 TOKENS = (

@@ -67,13 +67,7 @@ INPUTS = {
 
 
 def many(kind: str) -> settings:
-    return settings(
-        max_examples=INPUTS[kind],
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    return settings(max_examples=INPUTS[kind], suppress_health_check=list(HealthCheck))
 
 
 # Study files

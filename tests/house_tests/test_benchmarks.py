@@ -135,8 +135,10 @@ def test_a_step_of_the_tuned_peer_changes_its_tail_and_nothing_it_shares(
     stem = {name: value.clone() for name, value in halves.stem.state_dict().items()}
     other = [value.clone() for value in folds[1].tail.state_dict().values()]
     before = {name: value.clone() for name, value in folds[0].tail.state_dict().items()}
-    pixels = torch.randn(BATCH, 3, SIZE, SIZE).to(torch.bfloat16)
-    folds[0].update(pixels, torch.tensor([0.0, 1, 0, 1]), torch.randn(BATCH, 17))
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn(BATCH, 3, SIZE, SIZE, generator=generator).to(torch.bfloat16)
+    segments = torch.randn(BATCH, 17, generator=generator)
+    folds[0].update(pixels, torch.tensor([0.0, 1, 0, 1]), segments)
     after = folds[0].tail.state_dict()
     changed = {name for name in after if not torch.equal(after[name], before[name])}
     assert changed
@@ -146,7 +148,7 @@ def test_a_step_of_the_tuned_peer_changes_its_tail_and_nothing_it_shares(
 
 
 def test_the_tuned_peer_turns_images_as_we_do() -> None:
-    images = torch.rand(BATCH, 3, SIZE, SIZE)
+    images = torch.rand(BATCH, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     images[..., :8], images[..., -8:], images[..., :8, :], images[..., -8:, :] = 0, 0, 0, 0
     draws = torch.rand(2, BATCH, generator=torch.Generator().manual_seed(5)) * 2 - 1
     drawn = np.concatenate([draws.double().numpy().T, np.zeros((BATCH, 1))], axis=1)

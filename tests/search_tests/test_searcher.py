@@ -152,7 +152,6 @@ def outcome(run: RunFiles) -> list[tuple[object, ...]]:
 
 @settings(
     max_examples=8,
-    deadline=None,
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

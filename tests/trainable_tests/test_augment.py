@@ -25,7 +25,7 @@ def test_strength_changes_the_image_and_views_differ():
     assert (one - two).abs().mean() > 5
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.permutations(["a", "b", "c", "d"]))
 def test_a_draw_belongs_to_the_patient_whatever_the_order(ids):
     drawn = draw_views(ids, SECTION)

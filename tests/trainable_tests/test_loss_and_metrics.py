@@ -99,7 +99,7 @@ def test_the_scale_is_measured_on_known_values_and_inverts():
     np.testing.assert_allclose(scale.restore(standardised), values)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=2, max_size=30).filter(
         lambda rows: len({positive for positive, _ in rows}) == 2
