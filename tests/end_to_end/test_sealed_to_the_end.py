@@ -33,7 +33,8 @@ SEGMENTS = [f"{prefix}_{n:02d}" for prefix in PREFIXES for n in range(1, 18)]
 STUDY = {
     "cohort.split": {"test": 20},
     "space": {"augmentation_strength": 0.0, "learning_rate": {"low": 1e-4, "high": 1e-1}},
-    "evaluation.bootstraps": 100,
+    # What seeds and attention add comes after the opening, or is decided like the model itself.
+    "evaluation": {"bootstraps": 100, "attention": False, "seeds": 2},
 }
 
 
