@@ -116,7 +116,7 @@ def main(
     """Run many short trials under random kills and count; exit code 1 if a goal was missed."""
     terminal, described = console(), machine()
     if quick:
-        trials, slots, every = 8, 2, 1.0
+        trials, slots, every = 6, 2, 1.5
     folder = Path(tempfile.mkdtemp(prefix="polartune-soak-"))
     try:
         found = soak(folder, trials=trials, slots=slots, every=every)

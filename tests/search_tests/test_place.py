@@ -39,7 +39,7 @@ def halve(value: int) -> int:
 def halve_together(value: int, folder: str) -> tuple[int, int]:
     """Halve once two processes are at it."""
     (Path(folder) / str(os.getpid())).touch()
-    until(lambda: len(list(Path(folder).iterdir())) == 2)
+    until(lambda: len(list(Path(folder).iterdir())) == 2, 60)
     return halve(value), os.getpid()
 
 
