@@ -164,8 +164,8 @@ class _Watcher(threading.Thread):
 def _refuse_calls() -> None:
     """Let later calls to Ray fail at once.
 
-    One to a head that is gone waits for a minute, and then Ray ends the process. Nor may a call
-    that comes late, from what Tune leaves, start another Ray: that takes ``ray.init()`` from now on.
+    One to a head that is gone waits for a minute, and then Ray ends the process. Nor may a late
+    call, from what Tune leaves, start another Ray: from now on that takes ``ray.init()``.
     """
     ray._private.auto_init_hook.enable_auto_connect = False
     ray._private.worker.global_worker.set_is_connected(False)
