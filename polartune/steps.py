@@ -11,7 +11,7 @@ from importlib import import_module
 from itertools import accumulate
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -208,11 +208,11 @@ def fill_bank(files: RunFiles, place: Place, console: Console) -> None:
     from trainable.problem import fill_part, missing_parts, open_problem
 
     open_problem.cache_clear()  # a notebook may have opened it with another folder of banks
-    root = str(files.root.resolve())
+    root, run_on_slots = str(files.root.resolve()), _slots_for(files, place)
     if place.is_own and place.device == "cpu":
         parts = missing_parts(root, place.device)  # a slot would first start a process
     else:
-        [parts] = place.run_on_slots(missing_parts, [(root, place.device)])
+        [parts] = run_on_slots(missing_parts, [(root, place.device)])
     images = list(accumulate(part.images for part in parts))
     LOG.info(
         "bank: %d parts to fill, %d images and views", len(parts), sum(p.images for p in parts)
@@ -221,7 +221,7 @@ def fill_bank(files: RunFiles, place: Place, console: Console) -> None:
         return
     with progress_bar(console) as progress:
         task = progress.add_task("feature bank: images", total=images[-1])
-        place.run_on_slots(
+        run_on_slots(
             fill_part,
             [(root, place.device, part) for part in parts],
             progress=lambda done, _: progress.update(task, completed=images[done - 1]),
@@ -240,7 +240,12 @@ def retrain(files: RunFiles, place: Place, console: Console) -> None:
         select(files)
     with step("retrain", console):
         # Slots may work in another folder, so they get an absolute path.
-        retrain_models(RunFiles(files.root.resolve()), place.run_on_slots, place.device)
+        retrain_models(RunFiles(files.root.resolve()), _slots_for(files, place), place.device)
+
+
+def _slots_for(files: RunFiles, place: Place) -> partial[list[Any]]:
+    """Return what runs work for a run on all slots, but on no node that is unfit for it."""
+    return partial(place.run_on_slots, workplace=place.workplace(files.root))
 
 
 @contextmanager

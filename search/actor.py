@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import ray
 from ray.tune import PlacementGroupFactory, Trainable
 
+from search.fitness import of_this_node, others_than
 from search.heartbeat import Heartbeat
-from search.preflight import not_shared, refuse_other_versions, versions
-from search.report import Report, failure, lost, unopened, unwritten
-from search.trial import UNSAVED_SECONDS, Assignment, Problem, Trial
+from search.report import Report, Unfit, failure, lost, unopened, unwritten
+from search.trial import Assignment, Problem, Trial
+from search.workplace import Workplace
 from spaces.errors import UserError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles
-from spaces.storage import outlasting
 
 REPORT = "report"
 SCORE = "score"
-NODE = "ray.io/node-id"
-"""Ray's own label of every node."""
 ENDED = 1
 """Exit code of a process that can compute nothing; Ray takes 0 for one that was asked to end."""
-OPENER = "trainable.problem:open_problem"
 
 
 class Slot(PlacementGroupFactory):
@@ -41,8 +36,7 @@ class Slot(PlacementGroupFactory):
 
     def __init__(self, cpus: int, gpus: float, unfit: Sequence[str] = ()) -> None:
         self.unfit = tuple(unfit)
-        others = [{NODE: f"!in({','.join(unfit)})"}]
-        rule: dict[str, Any] = {"bundle_label_selector": others} if unfit else {}
+        rule: dict[str, Any] = {"bundle_label_selector": [others_than(unfit)]} if unfit else {}
         super().__init__([{"CPU": cpus, "GPU": gpus}], **rule)
 
     def __eq__(self, other: object) -> bool:
@@ -52,50 +46,6 @@ class Slot(PlacementGroupFactory):
     def __hash__(self) -> int:
         """Agree with equality."""
         return hash(json.dumps(self.bundles, sort_keys=True))
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """What all trials of a search share, for any process to open.
-
-    Attributes:
-        run_root: the run directory.
-        device: ``cpu`` or ``cuda``.
-        opener: ``module:function`` that opens the problem from the two above.
-        epochs: of a complete trial.
-        beat_seconds: how often a trial leaves a sign of life, at most.
-        unsaved_seconds: how much computing may pass before a trial writes a checkpoint.
-        versions: the driver's; a node may join after they were compared. None on its own machine.
-    """
-
-    run_root: str
-    device: str
-    opener: str
-    epochs: int
-    beat_seconds: float
-    unsaved_seconds: float = UNSAVED_SECONDS
-    versions: Mapping[str, str | None] | None = None
-
-    def open(self) -> Problem:
-        """Import the opener and open the problem, once the storage that it needs is there.
-
-        Raises:
-            InputError: the run is not there.
-            RefusedError: this node has other versions or other code than the driver.
-        """
-        if self.versions is not None:
-            refuse_other_versions(socket.gethostname(), versions(), self.versions)
-        return outlasting(self._open)
-
-    def _open(self) -> Problem:
-        try:
-            RunFiles(Path(self.run_root)).study.stat()
-        except OSError as error:
-            fault = f"its study.yaml cannot be seen ({error.strerror})"
-            raise not_shared(socket.gethostname(), self.run_root, fault) from error
-        module, function = self.opener.split(":")
-        open_problem = getattr(importlib.import_module(module), function)
-        return cast(Problem, open_problem(self.run_root, self.device))
 
 
 class TrialActor(Trainable):
@@ -117,6 +67,9 @@ class TrialActor(Trainable):
         """Let go of the last trial and take the next; always possible."""
         self._let_go()
         self._workplace: Workplace = new_config["workplace"]
+        self._epochs: int = new_config["epochs"]
+        self._beat_seconds: float = new_config["beat_seconds"]
+        self._unsaved_seconds: float = new_config["unsaved_seconds"]
         self._assignment = Assignment(
             new_config["number"],
             Configuration.from_mapping(new_config["configuration"]),
@@ -134,8 +87,8 @@ class TrialActor(Trainable):
             os._exit(ENDED)
         report = self._advance()
         self._is_useless = report.is_last
-        if report.obstacle is not None:
-            report = replace(report, node=ray.get_runtime_context().get_node_id())
+        if report.unfit is not None:
+            report = replace(report, unfit=of_this_node(report.unfit))
         return {REPORT: report, SCORE: report.score}
 
     def cleanup(self) -> None:
@@ -148,24 +101,24 @@ class TrialActor(Trainable):
             if self._problem is None:
                 self._problem = self._workplace.open()
         except Exception as error:  # noqa: BLE001  no configuration was looked at yet
-            return lost(number, error) or unopened(number, error)
+            return lost(number, error) or _unfit(number, unopened(error))
         try:
             if self._trial is None:
-                beat = Heartbeat(run, number, every=self._workplace.beat_seconds)
+                beat = Heartbeat(run, number, every=self._beat_seconds)
                 beat()
                 self._trial = Trial(
                     self._problem,
                     run,
                     self._assignment,
-                    epochs=self._workplace.epochs,
-                    unsaved_seconds=self._workplace.unsaved_seconds,
+                    epochs=self._epochs,
+                    unsaved_seconds=self._unsaved_seconds,
                     beat=beat,
                 )
             return self._trial.advance()
         except UserError as error:  # the study's fault, not this configuration's
-            return Report(number, socket.gethostname(), obstacle=error)
+            return _unfit(number, Unfit(error))
         except OSError as error:  # nor is the machine's
-            return lost(number, error) or unwritten(number, error)
+            return lost(number, error) or _unfit(number, unwritten(error))
         except Exception as error:  # noqa: BLE001  the trial's border: a bad configuration is a result
             return lost(number, error) or failure(number, error)
 
@@ -174,3 +127,7 @@ class TrialActor(Trainable):
         trial, self._trial = self._trial, None
         if trial is not None:
             trial.close()
+
+
+def _unfit(number: int, why: Unfit) -> Report:
+    return Report(number, socket.gethostname(), unfit=why)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from search.fitness import Fitness
 from search.report import Report
 from spaces.errors import RefusedError, UserError
 from spaces.parameters import Configuration
@@ -19,8 +19,6 @@ from spaces.study import Study
 from spaces.trial_log import Epoch, State, TrialLog, TrialRecord, best_epoch, read_trials
 
 LOST = "lost: its process or node died"
-MOST_UNFIT = 100
-"""Trials that may come back from one unfit node: those that it ran, and were on their way to it."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +79,6 @@ class Board:
         trials: every asked trial, by number; its epochs without loss terms, most of their bytes:
             the log has them, and no decision asks for them.
         total: how many will be asked; one if the study fixes every parameter.
-        unfit: nodes on which no trial can go on, by Ray's id, and why; they get no more.
         obstacle: what keeps every trial from going on, and so ended the search; None if nothing.
     """
 
@@ -107,11 +104,9 @@ class Board:
         self._log = TrialLog(run.trials)
         self._device = device
         self._observers = observers
-        self._nodes = nodes
-        self._came_back: Counter[str] = Counter()
+        self._fitness = Fitness(nodes)
         self._seats: dict[str, Seat] = {}
         self._causes: dict[int, tuple[str, bool]] = {}
-        self.unfit: dict[str, UserError] = {}
         self.obstacle: UserError | None = None
         self._waiting = [trial for trial in self.trials if trial.state is None]
         self.tidy()
@@ -125,6 +120,11 @@ class Board:
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
         """Cost nothing in Tune's snapshots, which are never read back."""
         return str, (f"the board of {self.run.root}",)
+
+    @property
+    def unfit(self) -> Collection[str]:
+        """The nodes, by Ray's id, on which no trial can go on; more may join them."""
+        return self._fitness.unfit
 
     @property
     def running(self) -> list[TrialRecord]:
@@ -181,9 +181,8 @@ class Board:
             return None
         trial = seat.trial
         seat.reports += 1
-        if report.obstacle is not None:
-            _log.warning("trial %d cannot go on\n%s", trial.number, report.traceback)
-            self._avoid(report.node, report.obstacle)
+        if report.unfit is not None:
+            self.obstacle = self._fitness.avoid(report.unfit) or self.obstacle
             # Why stands in run.log alone: it may name files of the cohort.
             self.suspect(trial, "its node is unfit", counts=False)
             return trial
@@ -240,20 +239,9 @@ class Board:
             if trial.state is not None:
                 self._delete_checkpoints(trial)
 
-    def _avoid(self, node: str, why: UserError) -> None:
-        """Give a node no more trials."""
-        if node not in self.unfit:
-            _log.warning("node %s gets no more trials: %s", node, why)
-        self.unfit[node] = why
-        self._came_back[node] += 1
-        if not self._nodes() or self._came_back[node] > MOST_UNFIT:
-            self.obstacle = why
-        self.require_fit_node()
-
     def require_fit_node(self) -> None:
         """End the search if no trial can go on on any of the nodes that are there."""
-        if self.unfit and (there := set(self._nodes())) and there <= self.unfit.keys():
-            self.obstacle = next(reversed(self.unfit.values()))
+        self.obstacle = self._fitness.obstacle() or self.obstacle
 
     def suspect(self, trial: TrialRecord, cause: str, *, counts: bool = True) -> None:
         """Remember why the process of a trial is about to be lost.

@@ -10,6 +10,11 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
+from search.fitness import Fitness, of_this_node
+from search.report import Unfit, unopened, unwritten
+from search.workplace import Workplace
+from spaces.errors import RefusedError
+
 LOSSES = 2
 COUNT_SECONDS = 5.0
 
@@ -26,42 +31,67 @@ def is_loss(error: BaseException) -> bool:
 
 
 class Hand:
-    """A process in a slot, with a function to call."""
+    """A process in a slot, that calls what it is given.
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
+    Args:
+        workplace: opened first; where it cannot be, or files are not as they must be, the process
+            says that its node is unfit. None where no other node could do better.
+    """
 
-    def ready(self) -> None:
-        """Resolve when the process has its slot."""
+    def __init__(self, workplace: Workplace | None) -> None:
+        self._workplace = workplace
 
-    def work(self, argument: tuple[Any, ...]) -> Any:
-        """Do one piece."""
-        return self._function(*argument)
+    def ready(self) -> Unfit | None:
+        """Resolve when the process has its slot and knows whether it can work there."""
+        try:
+            if self._workplace is not None:
+                self._workplace.open()
+        except Exception as error:  # noqa: BLE001  no piece was looked at yet
+            return of_this_node(unopened(error))
+        return None
+
+    def work(self, function: Callable[..., Any], argument: tuple[Any, ...]) -> Any:
+        """Do one piece; an input error is the piece's own, on whatever node."""
+        try:
+            return function(*argument)
+        except (OSError, RefusedError) as error:
+            if self._workplace is None:
+                raise
+            told = Unfit(error) if isinstance(error, RefusedError) else unwritten(error)
+            return of_this_node(told)
 
 
 class Deal:
     """Gives each hand the next piece whenever it is free; one without a slot yet gets none.
 
     A hand that is lost is replaced, and its piece is the next to be given, to whoever is free;
-    Ray's own retries would be used up before it has noticed that a node is gone. A hand for which
-    nothing is left ends at once: a replacement may be waiting for its slot.
+    Ray's own retries would be used up before it has noticed that a node is gone. So is one whose
+    node is unfit. A hand for which nothing is left ends at once: a replacement may be waiting for
+    its slot.
 
     Args:
-        start: starts a hand.
-        slots: says how many hands there may be; asked now and again.
+        start: starts a hand, on none of the unfit nodes.
+        function: does one piece.
         arguments: of each piece.
+        slots: says how many hands there may be; asked now and again.
+        fitness: keeps the unfit nodes.
         progress: called with (done, total) after each piece.
     """
 
     def __init__(
         self,
         start: Start,
-        slots: Callable[[], int],
+        function: Callable[..., Any],
         arguments: Sequence[tuple[Any, ...]],
-        progress: Callable[[int, int], None] | None,
+        *,
+        slots: Callable[[], int],
+        fitness: Fitness,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._start = start
+        self._function = function
         self._slots = slots
+        self._fitness = fitness
         self._arguments = arguments
         self._progress = progress
         self._waiting = deque(range(len(arguments)))
@@ -76,12 +106,15 @@ class Deal:
         Raises:
             RayTaskError: the function raised.
             RayError: a piece was lost more than ``LOSSES`` times, see ``is_loss``.
+            UserError: no node is left that is fit.
         """
         total = len(self._arguments)
         most, counted = 0, -COUNT_SECONDS
         try:
             while len(self._results) < total:
                 if time.monotonic() - counted >= COUNT_SECONDS:
+                    if (why := self._fitness.obstacle()) is not None:
+                        raise why
                     most, counted = self._slots(), time.monotonic()
                 for _ in range(min(most, total - len(self._results)) - len(self._busy)):
                     hand = self._start()
@@ -104,13 +137,19 @@ class Deal:
             if not is_loss(error) or self._is_lost_too_often(index):
                 raise
             return
+        if isinstance(value, Unfit):
+            ray.kill(hand)
+            self._give_back(index)
+            if (why := self._fitness.avoid(value)) is not None:
+                raise why
+            return
         if index is not None:
             self._results[index] = value
             if self._progress:
                 self._progress(len(self._results), len(self._arguments))
         if self._waiting:
             index = self._waiting.popleft()
-            self._busy[hand.work.remote(self._arguments[index])] = (hand, index)
+            self._busy[hand.work.remote(self._function, self._arguments[index])] = (hand, index)
         else:
             ray.kill(hand)
 
@@ -119,6 +158,10 @@ class Deal:
         self._losses[index] += 1
         # That hands are lost before they have a piece must end some time, too.
         allowed = LOSSES * (len(self._arguments) if index is None else 1)
+        self._give_back(index)
+        return self._losses[index] > allowed
+
+    def _give_back(self, index: int | None) -> None:
+        """Let a piece be the next to be given."""
         if index is not None:
             self._waiting.appendleft(index)
-        return self._losses[index] > allowed

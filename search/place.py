@@ -7,14 +7,17 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
 from search.driver import Driver
+from search.fitness import Fitness, others_than
 from search.hands import COUNT_SECONDS, LOSSES, Deal, Hand, is_loss
 from search.reach import first_line, reached
+from search.workplace import OPENER, Workplace, versions
 from spaces.errors import InputError, NoModelError
 from spaces.sections import ResourcesSection
 
@@ -57,31 +60,52 @@ class Place:
         """Return Ray's ids of the nodes that have slots; of this computer's own slots, none."""
         return [] if self.is_own else [node["NodeID"] for node in nodes_with_slots(self)]
 
+    def workplace(self, run_root: Path, opener: str = OPENER) -> Workplace:
+        """Return what a process in a slot opens before it works for a run."""
+        expected = None if self.is_own else versions()
+        return Workplace(str(run_root.resolve()), self.device, opener, expected)
+
     def run_on_slots(
         self,
         function: Callable[..., Any],
         arguments: Sequence[tuple[Any, ...]],
         *,
+        workplace: Workplace | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Any]:
         """Return ``function(*a)`` for each ``a``, in order, computed on all slots.
 
         A process serves a slot until no piece is left, so that it imports and opens things once,
-        and then ends, so that it keeps no GPU memory.
+        and then ends, so that it keeps no GPU memory. A cluster's node on which no work for the
+        run can go on gets no more of it, as in a search.
 
         Args:
             function: importable by name.
             arguments: small; they travel to the slots.
+            workplace: of the run that it is for; on a cluster opened first, if it is given.
             progress: called with (done, total) after each piece.
 
         Raises:
             Exception: what ``function`` raised first, as it was raised.
             NoModelError: a piece was lost again and again with its process or node.
+            UserError: the work can go on on no node; why.
         """
-        hand: Any = ray.remote(Hand).options(num_cpus=self.cpus, num_gpus=self.gpus)
-        deal = Deal(lambda: hand.remote(function), self.slots_now, arguments, progress)
+        fitness, hand = Fitness(self.nodes_now), ray.remote(Hand)
+        # On its own computer a slot sees what the driver has seen.
+        opened = None if self.is_own else workplace
+
+        def start() -> Any:
+            fit = others_than(fitness.unfit) or None
+            sized = hand.options(num_cpus=self.cpus, num_gpus=self.gpus, label_selector=fit)
+            return sized.remote(opened)
+
+        def slots() -> int:
+            return self.slots_now(fitness.unfit)
+
         try:
-            return deal.play()
+            return Deal(
+                start, function, arguments, slots=slots, fitness=fitness, progress=progress
+            ).play()
         except RayTaskError as error:
             raise error.cause from None
         except RayError as error:

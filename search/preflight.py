@@ -26,13 +26,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.place import Place, nodes_with_slots
 from search.reach import first_line
-from spaces.environment import LIBRARIES, hash_code, version_of
-from spaces.errors import InputError, RefusedError
+from search.workplace import not_shared, refuse_other_versions, versions
+from spaces.errors import InputError
 
 SLOT_MINUTES = 20.0
 NODE_MINUTES = 5.0
 MARK = ".preflight-"
-CODE = "polartune's code"
 
 _log = logging.getLogger(__name__)
 
@@ -137,12 +136,6 @@ def try_slot(device: str) -> str:
     return f"torch {torch.__version__} on {platform.node()} must see the slot's GPU, and sees none"
 
 
-def versions() -> dict[str, str | None]:
-    """Return what has to be equal on all nodes, by name."""
-    found = {name: version_of(name) for name in ("ray", *LIBRARIES)}
-    return {"python": platform.python_version(), **found, CODE: hash_code()}
-
-
 @contextmanager
 def _marked(folder: Path) -> Iterator[Path]:
     """Give a folder in ``folder`` of a name that nobody can know, removed with the block."""
@@ -225,38 +218,6 @@ def refuse_faults(node: str, faults: Mapping[str, str]) -> None:
     """Raise for the first folder that a node does not share with the driver."""
     for folder, fault in faults.items():
         raise not_shared(node, folder, fault)
-
-
-def not_shared(node: str, folder: str, fault: str) -> InputError:
-    """Return what is said of a node that does not share a folder with the driver."""
-    return InputError(
-        f"node {node}",
-        f"{folder} must be the driver's folder of that name, and {fault}",
-        "Mount the shared storage on every node, and work in it",
-    )
-
-
-def refuse_other_versions(
-    node: str, found: Mapping[str, str | None], expected: Mapping[str, str | None]
-) -> None:
-    """Make sure that a node computes with what the driver has.
-
-    Raises:
-        RefusedError: something differs; all of it is named.
-    """
-    unequal = [
-        f"{name} must be equal to the driver's"
-        if name == CODE
-        else f"{name} must be {version or 'absent'} as on the driver, got {found.get(name)}"
-        for name, version in expected.items()
-        if found.get(name) != version
-    ]
-    if unequal:
-        raise RefusedError(
-            f"node {node}",
-            "; ".join(unequal),
-            "Start every node from one image, or install constraints.txt on each",
-        )
 
 
 def _unable(where: str, error: Exception) -> InputError:

@@ -14,6 +14,21 @@ from spaces.trial_log import Epoch
 
 
 @dataclass(frozen=True)
+class Unfit:
+    """What a process says of its node: no work for its run can go on there.
+
+    Attributes:
+        why: what the user reads.
+        traceback: where it met that, for run.log; empty where ``why`` says it all.
+        node: Ray's id of the node.
+    """
+
+    why: UserError
+    traceback: str = ""
+    node: str = ""
+
+
+@dataclass(frozen=True)
 class Report:
     """What a trial says after each epoch.
 
@@ -23,8 +38,7 @@ class Report:
         failed: why the trial cannot go on; empty while it can.
         traceback: where it failed, for run.log.
         lost: why its process can compute no more, so that the trial starts again; empty if it can.
-        obstacle: why no trial of the study can go on on this node; None if they can.
-        node: Ray's id of the node, beside an obstacle.
+        unfit: why no trial of the study can go on on this node; None if they can.
     """
 
     number: int
@@ -34,8 +48,7 @@ class Report:
     failed: str = ""
     traceback: str = ""
     lost: str = ""
-    obstacle: UserError | None = None
-    node: str = ""
+    unfit: Unfit | None = None
 
     @property
     def score(self) -> float:
@@ -45,17 +58,24 @@ class Report:
     @property
     def is_last(self) -> bool:
         """Whether the process that says this ends itself: it can compute nothing here."""
-        return bool(self.lost) or self.obstacle is not None
+        return bool(self.lost) or self.unfit is not None
 
 
 def failure(number: int, error: Exception) -> Report:
     """Return the report of a trial that raised ``error``."""
+    reason = _reason(error)
+    return Report(number, socket.gethostname(), failed=reason, traceback=_written(error, reason))
+
+
+def _reason(error: Exception) -> str:
     # An operating system's message names the file, and a file's name may be a patient's.
     told = error.strerror or "" if isinstance(error, OSError) else str(error)
     summary = told.strip().split("\n")[0]
-    reason = f"{type(error).__name__}: {summary}" if summary else type(error).__name__
-    written = "".join(traceback.format_tb(error.__traceback__)) + reason
-    return Report(number, socket.gethostname(), failed=reason, traceback=written)
+    return f"{type(error).__name__}: {summary}" if summary else type(error).__name__
+
+
+def _written(error: Exception, reason: str) -> str:
+    return "".join(traceback.format_tb(error.__traceback__)) + reason
 
 
 def lost(number: int, error: Exception) -> Report | None:
@@ -88,20 +108,20 @@ def _breaks_cuda(error: Exception) -> bool:
     return "AcceleratorError" in names or "CUDA error" in str(error)
 
 
-def unopened(number: int, error: Exception) -> Report:
-    """Return the report of a slot in which the study cannot be opened, whatever the trial."""
+def unopened(error: Exception) -> Unfit:
+    """Return what a slot says in which the study cannot be opened, whatever the work."""
     if isinstance(error, UserError):
-        return Report(number, socket.gethostname(), obstacle=error)
-    found = failure(number, error)
-    obstacle = InputError(
+        return Unfit(error)
+    reason = _reason(error)
+    why = InputError(
         "the study",
-        f"cannot be opened on {found.host} ({found.failed})",
+        f"cannot be opened on {socket.gethostname()} ({reason})",
         "run.log says where; mend it, and the same command goes on",
     )
-    return replace(found, failed="", obstacle=obstacle)
+    return Unfit(why, _written(error, reason))
 
 
-def unwritten(number: int, error: OSError) -> Report:
-    """Return the report of a slot whose storage fails, whatever the trial."""
-    found = failure(number, error)
-    return replace(found, failed="", obstacle=unwritable(f"run directory, on {found.host}", error))
+def unwritten(error: OSError) -> Unfit:
+    """Return what a slot says whose storage fails, whatever the work."""
+    why = unwritable(f"run directory, on {socket.gethostname()}", error)
+    return Unfit(why, _written(error, _reason(error)))

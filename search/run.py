@@ -21,18 +21,18 @@ from ray import tune
 from ray.tune.progress_reporter import TrialProgressCallback
 from rich.console import Console
 
-from search.actor import OPENER, Slot, TrialActor, Workplace
+from search.actor import Slot, TrialActor
 from search.board import Board, Observer
 from search.hands import COUNT_SECONDS
 from search.heartbeat import Overseer, beat_seconds
 from search.live import Display
 from search.place import Place, SlotCount
-from search.preflight import versions
 from search.scheduler import RungScheduler, settle
 from search.searcher import StudySearcher
 from search.signals import Signals
 from search.tensorboard import Curves
 from search.trial import UNSAVED_SECONDS
+from search.workplace import OPENER
 from spaces.errors import TERMINATED, RefusedError
 from spaces.run_files import RunFiles, replacing
 from spaces.session import LogFile
@@ -101,24 +101,19 @@ def search(
             searcher = StudySearcher(board, place.slots)
             if not board.is_over:
                 patience = stalled_after or study.search.stalled_after
-                workplace = Workplace(
-                    str(run.root.resolve()),
-                    place.device,
-                    opener,
-                    study.training.epochs,
-                    beat_seconds(patience),
-                    unsaved_seconds,
-                    None if place.is_own else versions(),
-                )
+                given = {
+                    "workplace": place.workplace(run.root, opener),
+                    "epochs": study.training.epochs,
+                    "beat_seconds": beat_seconds(patience),
+                    "unsaved_seconds": unsaved_seconds,
+                }
                 with closing(Overseer(board, patience)) as overseer:
                     scheduler = RungScheduler(board, place.slots)
                     tell = [searcher.set_max_concurrency, scheduler.set_slots]
                     shown = [display.set_slots] if display else []
                     count = SlotCount(place, [*tell, *shown], unfit=board.unfit)
                     ticker = Ticker(board, display, overseer, count)
-                    _tune(
-                        board, searcher, scheduler, place=place, workplace=workplace, ticker=ticker
-                    )
+                    _tune(board, searcher, scheduler, place=place, given=given, ticker=ticker)
         finally:
             if display:
                 display.close()
@@ -152,10 +147,13 @@ def _tune(
     scheduler: RungScheduler,
     *,
     place: Place,
-    workplace: Workplace,
+    given: Mapping[str, Any],
     ticker: Ticker,
 ) -> None:
-    """Let Ray Tune run what the searcher hands out, until every trial has ended."""
+    """Let Ray Tune run what the searcher hands out, until every trial has ended.
+
+    All of them are ``given`` the same beside it.
+    """
     run, signals = board.run, Signals()
     shutil.rmtree(run.tune, ignore_errors=True)
 
@@ -164,7 +162,7 @@ def _tune(
 
     tuner = tune.Tuner(
         tune.with_resources(TrialActor, slot),
-        param_space={"workplace": workplace},
+        param_space=dict(given),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,

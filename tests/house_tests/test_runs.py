@@ -139,7 +139,9 @@ def test_a_run_continues_with_banks_in_another_folder(
     ) -> None:
         computed.append(len([function(*one) for one in arguments]))
 
-    place = SimpleNamespace(is_own=True, device="cpu", run_on_slots=run_here)
+    place = SimpleNamespace(
+        is_own=True, device="cpu", run_on_slots=run_here, workplace=lambda _: None
+    )
     change(study_file, space={"augmentation_strength": 0.0})
     for folder in ("b", "other", "b"):
         change(study_file, bank={"path": folder})
@@ -323,3 +325,28 @@ def test_a_folder_with_a_study_of_its_own_is_no_run(
 def test_steps_of_what_is_no_run_are_bad_input(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no run directory"):
         commands.select_command(tmp_path)
+
+
+def test_bank_and_models_are_made_on_no_node_that_is_unfit_for_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every piece comes with what its process must open first."""
+    from search.place import Place
+    from trainable.bank import Part
+
+    given: list[tuple[str, str]] = []
+
+    class NotingPlace(Place):
+        def run_on_slots(self, function, arguments, *, workplace=None, progress=None):
+            given.append((function.__name__, workplace.run_root))
+            return [[Part(0, 0.0, 0, 1)]]
+
+    def retrain_here(run: RunFiles, run_on_slots: Callable[..., object], device: str) -> None:
+        run_on_slots(print, [(run.root, device)])
+
+    monkeypatch.setattr("analysis.choose.select.select", lambda _: None)
+    monkeypatch.setattr("analysis.choose.retrain.retrain", retrain_here)
+    run, place, silent = RunFiles(tmp_path), NotingPlace(1, "cpu", 1, 0.0), Console(quiet=True)
+    steps.fill_bank(run, place, silent)
+    steps.retrain(run, place, silent)
+    assert given == [(name, str(tmp_path)) for name in ("missing_parts", "fill_part", "print")]

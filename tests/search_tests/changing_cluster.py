@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -40,6 +41,7 @@ SECONDS = 300
 START = 8.0
 # Less than a whole scene has, so that what never comes is said, and not that the scene lasts.
 until = partial(patience.until, seconds=SECONDS / 3)
+SIMULATED = "simulated_workload:open_problem"
 
 
 def cluster_of(*cpus: int) -> tuple[Cluster, list[Any]]:
@@ -94,7 +96,7 @@ def search_scene(folder: Path) -> dict[str, Any]:
 
     with connected(ResourcesSection(device="cpu"), address=cluster.address) as place:
         changes = played_beside(change, folder)
-        outcome = search(run, place, console=None, opener="simulated_workload:open_problem")
+        outcome = search(run, place, console=None, opener=SIMULATED)
         changes.result()
     return {"seen": seen, "asked": outcome.asked, "lost": lost()}
 
@@ -134,36 +136,51 @@ def slots_scene(folder: Path) -> dict[str, Any]:
     return {"pieces": len(done_on), "last": done_on[0], "lost": lost[0]}
 
 
-def piece_for_two(folder: str, number: int) -> str:
-    """One piece of work; from the fourth on it lasts until a second node has one."""
+def held_piece(folder: str, number: int) -> str:
+    """One piece of work; from the fourth on it lasts until the scene is played."""
     (Path(folder) / f"{here()}.node").touch()
     if number > 3:
-        until(lambda: len(list(Path(folder).glob("*.node"))) == 2)
+        until((Path(folder) / "played").exists)
     return here()
 
 
 def growth_scene(folder: Path) -> dict[str, Any]:
-    """Pieces of work for longer than it takes a node to join."""
+    """Pieces of work for longer than it takes two nodes to join, one of which is unfit."""
     cluster, _ = cluster_of(1)
     joined: list[str] = []
+    told: list[str] = []
+    (folder / "study.yaml").touch()
+    logging.getLogger("search.fitness").addFilter(lambda line: not told.append(line.getMessage()))
 
-    def progress(done: int, _: int) -> None:
-        if done == 3:
-            joined.append(join(cluster).node_id)
+    def change() -> None:
+        until(lambda: len(list(folder.glob("*.node"))) == 1)
+        joined.append(join(cluster).node_id)
+        joined.append(join(cluster, **other_torch(folder)).node_id)
+        until(lambda: len(list(folder.glob("*.node"))) == 2 and bool(told))
+        # The fit slots are taken and the unfit one is free: long enough for a start on it.
+        time.sleep(START)
 
     with connected(ResourcesSection(device="cpu"), address=cluster.address) as place:
+        workplace = place.workplace(folder, SIMULATED)
         pieces = [(str(folder), number) for number in range(1, 9)]
-        done_on = place.run_on_slots(piece_for_two, pieces, progress=progress)
-    return {"nodes": len(set(done_on)), "used": joined[0] in done_on}
+        changes = played_beside(change, folder)
+        done_on = place.run_on_slots(held_piece, pieces, workplace=workplace)
+        changes.result()
+    return {"used": [node in done_on for node in joined], "back": len(told)}
+
+
+def told_by(function: Callable[..., Any], *arguments: Any, **options: Any) -> str:
+    """What a user is told by what was called: nothing if it ends well."""
+    try:
+        function(*arguments, **options)
+    except UserError as error:
+        return f"{type(error).__name__} {error}"
+    return ""
 
 
 def says(place: Place, folder: Path, minutes: float = 1.0) -> str:
     """What a preflight says: nothing if the cluster is fit."""
-    try:
-        preflight(place, [folder], say=lambda _: None, minutes=minutes)
-    except UserError as error:
-        return f"{type(error).__name__} {error}"
-    return ""
+    return told_by(preflight, place, [folder], say=lambda _: None, minutes=minutes)
 
 
 def preflight_scene(folder: Path) -> dict[str, Any]:
@@ -218,7 +235,7 @@ def other_torch(folder: Path) -> dict[str, Any]:
 def unfit_scene(folder: Path) -> dict[str, Any]:
     """A node with another torch joins a search; then a fit one; then the first one crashes.
 
-    A second search begins when the only node left is the unfit one.
+    A second search, and other work, begin when the only node left is the unfit one.
     """
     run, second = RunFiles(folder), RunFiles(folder / "second")
     cluster, [first] = cluster_of(1)
@@ -233,7 +250,7 @@ def unfit_scene(folder: Path) -> dict[str, Any]:
     def change() -> None:
         running(1)
         join(cluster, 2, **other_torch(folder))
-        until(lambda: run.log.exists() and "gets no more trials" in run.log.read_text())
+        until(lambda: run.log.exists() and "gets no more work" in run.log.read_text())
         others.append(join(cluster))
         running(2)
         back.append(count('"counts": false'))
@@ -245,21 +262,26 @@ def unfit_scene(folder: Path) -> dict[str, Any]:
     back: list[int] = []
     with connected(ResourcesSection(device="cpu"), address=cluster.address) as place:
         changes = played_beside(change, folder)
-        outcome = search(run, place, console=None, opener="simulated_workload:open_problem")
+        outcome = search(run, place, console=None, opener=SIMULATED)
         changes.result()
         back.append(count('"counts": false'))
         crash(cluster, others[0])
         second.root.mkdir()
         second.study.write_text(run.study.read_text())
-        try:
-            search(second, place, console=None, opener="simulated_workload:open_problem")
-        except UserError as error:
-            told = f"{type(error).__name__} {error}"
+        alone = [
+            told_by(search, second, place, console=None, opener=SIMULATED),
+            told_by(
+                place.run_on_slots,
+                piece,
+                [(str(folder), 1)],
+                workplace=place.workplace(run.root, SIMULATED),
+            ),
+        ]
     return {
         "complete": outcome.complete,
         "failed": outcome.failed,
         "back": back,
-        "alone": told,
+        "alone": alone,
     }
 
 
@@ -280,7 +302,7 @@ def driver_scene(folder: Path) -> dict[str, Any]:
     try:
         with connected(ResourcesSection(device="cpu"), address=sys.argv[3]) as place:
             run = RunFiles(folder)
-            search(run, place, console=None, opener="simulated_workload:open_problem")
+            search(run, place, console=None, opener=SIMULATED)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
@@ -319,7 +341,7 @@ def empty_scene(folder: Path) -> dict[str, Any]:
     with connected(ResourcesSection(device="cpu", slots=1), address=cluster.address) as place:
         threading.Timer(2.0, lambda: join(cluster)).start()
         preflight(place, [run.root], say=said.append, minutes=1.0)
-        outcome = search(run, place, console=None, opener="simulated_workload:open_problem")
+        outcome = search(run, place, console=None, opener=SIMULATED)
     return {"said": said, "complete": outcome.complete}
 
 
@@ -339,9 +361,10 @@ def bank_scene(folder: Path) -> dict[str, Any]:
 
     cluster, _ = cluster_of(1, 1)
     with connected(ResourcesSection(device="cpu"), address=cluster.address) as place:
-        [parts] = place.run_on_slots(missing_parts, [(str(folder), "cpu")])
-        done_on = place.run_on_slots(filled_here, [(str(folder), "cpu", part) for part in parts])
-        [left] = place.run_on_slots(missing_parts, [(str(folder), "cpu")])
+        run_on_slots = partial(place.run_on_slots, workplace=place.workplace(folder))
+        [parts] = run_on_slots(missing_parts, [(str(folder), "cpu")])
+        done_on = run_on_slots(filled_here, [(str(folder), "cpu", part) for part in parts])
+        [left] = run_on_slots(missing_parts, [(str(folder), "cpu")])
     return {"parts": len(parts), "nodes": len(set(done_on)), "left": len(left)}
 
 

@@ -13,8 +13,9 @@ from driving import Driver
 from search_studies import MakeRun, make_study
 from simulated_workload import FOLDS, PATIENTS, epoch_of
 
-from search.board import LOST, MOST_UNFIT, Board
-from search.report import Report
+from search.board import LOST, Board
+from search.fitness import MOST_UNFIT
+from search.report import Report, Unfit
 from spaces.errors import RefusedError
 from spaces.parameters import Configuration
 from spaces.run_files import RunFiles, sha256_of, write_out_of_fold
@@ -144,7 +145,7 @@ OTHER_TORCH = RefusedError("node b", "torch must be 2 as on the driver, got 1", 
 
 
 def unfit(trial: TrialRecord, _: int) -> Report:
-    return Report(trial.number, "b", obstacle=OTHER_TORCH, node="b")
+    return Report(trial.number, "b", unfit=Unfit(OTHER_TORCH, node="b"))
 
 
 def test_an_unfit_node_is_avoided_and_its_trial_starts_elsewhere(make_run: MakeRun) -> None:

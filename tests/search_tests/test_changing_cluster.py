@@ -88,8 +88,13 @@ def test_a_piece_whose_node_is_lost_takes_the_slot_of_one_that_is_done(
     assert played["last"] != played["lost"]
 
 
-def test_work_that_lasts_reaches_a_node_that_joins(tmp_path: Path, play: Play) -> None:
-    assert play("growth", tmp_path) == {"nodes": 2, "used": True}
+def test_work_that_lasts_reaches_a_node_that_joins_and_leaves_an_unfit_one(
+    tmp_path: Path, play: Play
+) -> None:
+    """As a search does: the unfit node is tried, and then left alone."""
+    played = play("growth", tmp_path)
+    assert played["used"] == [True, False]
+    assert 1 <= played["back"] <= 2
 
 
 def test_a_preflight_says_what_is_wrong_with_which_node(tmp_path: Path, play: Play) -> None:
@@ -115,7 +120,7 @@ def test_a_preflight_says_what_is_wrong_with_which_node(tmp_path: Path, play: Pl
 def test_an_unfit_node_that_joins_ends_no_search(
     make_run: MakeRun, two_slots: Place, play: Play
 ) -> None:
-    """Its trials start again elsewhere; without a fit node a search ends, and says why."""
+    """Its trials start again elsewhere; without a fit node all work ends, and says why."""
     run, undisturbed = held_beside_undisturbed(make_run, two_slots)
     played = play("unfit", run.root)
     assert played["failed"] == 0
@@ -123,7 +128,9 @@ def test_an_unfit_node_that_joins_ends_no_search(
     before, after = played["back"]
     assert 1 <= before <= 4
     assert after == before, "a trial was given to the unfit node again"
-    start, _, rest = played["alone"].partition(": torch must be ")
+    searched, filled = played["alone"]
+    assert searched == filled
+    start, _, rest = searched.partition(": torch must be ")
     assert start.startswith("RefusedError node ")
     assert "as on the driver, got 1.0." in rest
 

@@ -42,8 +42,8 @@ class Method:
 class FakeHand:
     """Does a piece; raises the next error first, as long as there is one."""
 
-    def __init__(self, function: Callable[..., Any], errors: Iterator[RayError]) -> None:
-        def work(argument: tuple[Any, ...]) -> Any:
+    def __init__(self, errors: Iterator[RayError]) -> None:
+        def work(function: Callable[..., Any], argument: tuple[Any, ...]) -> Any:
             for error in errors:
                 raise error
             return function(*argument)
@@ -64,8 +64,8 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[RayError]], list[A
             def options(self, **_: object) -> Remote:
                 return self
 
-            def remote(self, function: Callable[..., Any]) -> FakeHand:
-                return FakeHand(function, left)
+            def remote(self, _: None) -> FakeHand:
+                return FakeHand(left)
 
         monkeypatch.setattr(ray, "remote", lambda _: Remote())
         monkeypatch.setattr(ray, "wait", lambda futures, **_: (futures[:1], futures[1:]))

@@ -10,18 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from search.actor import Workplace
 from search.place import Place, SlotCount
-from search.preflight import (
-    CODE,
-    Answer,
-    Node,
-    look,
-    preflight,
-    refuse_faults,
-    refuse_other_versions,
-    versions,
-)
+from search.preflight import Answer, Node, look, preflight, refuse_faults
+from search.workplace import CODE, Workplace, refuse_other_versions, versions
 from spaces.environment import describe_computing
 from spaces.errors import InputError, RefusedError
 from spaces.run_files import RunFiles, read_json
@@ -129,7 +120,7 @@ def workplace(tmp_path: Path) -> Callable[..., Workplace]:
 
     def give(opener: str = "builtins:print", **other: str) -> Workplace:
         expected = {**versions(), **other}
-        return Workplace(str(tmp_path), "cpu", opener, 1, 1.0, versions=expected)
+        return Workplace(str(tmp_path), "cpu", opener, expected)
 
     return give
 
@@ -154,7 +145,7 @@ def test_a_node_without_the_run_says_so_after_it_has_waited(
 ) -> None:
     waited: list[float] = []
     monkeypatch.setattr(
-        "search.actor.outlasting", partial(outlasting, seconds=0.5, sleep=waited.append)
+        "search.workplace.outlasting", partial(outlasting, seconds=0.5, sleep=waited.append)
     )
     RunFiles(tmp_path).study.unlink()
     with pytest.raises(InputError) as caught:
@@ -179,7 +170,7 @@ def open_twice(run_root: str, device: str) -> str:
 def test_storage_that_is_away_while_a_study_is_opened_is_waited_for(
     workplace: Callable[..., Workplace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.actor.outlasting", partial(outlasting, sleep=lambda _: None))
+    monkeypatch.setattr("search.workplace.outlasting", partial(outlasting, sleep=lambda _: None))
     assert workplace(f"{__name__}:open_twice").open() == "cpu"
 
 
