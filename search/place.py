@@ -16,7 +16,8 @@ from ray.exceptions import RayError, RayTaskError
 from search.driver import Driver
 from search.fitness import Fitness, others_than
 from search.hands import COUNT_SECONDS, LOSSES, Deal, Hand, is_loss
-from search.reach import first_line, reached
+from search.reach import reached
+from search.refusal import first_line
 from search.workplace import OPENER, Workplace, versions
 from spaces.errors import InputError, NoModelError
 from spaces.sections import ResourcesSection

@@ -25,7 +25,7 @@ from ray.exceptions import (
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.place import Place, nodes_with_slots
-from search.reach import first_line
+from search.refusal import first_line
 from search.workplace import not_shared, refuse_other_versions, versions
 from spaces.errors import InputError
 

@@ -18,9 +18,10 @@ from typing import Any
 
 import ray
 from filelock import FileLock, Timeout
-from ray.exceptions import AuthenticationError, RayError
+from ray.exceptions import RayError
 
 from search.head import cluster_head_watched, knock_at, own_head_watched
+from search.refusal import authenticated, first_line, refused_at_once
 from spaces.environment import PACKAGES, package_folder
 from spaces.errors import InputError, RefusedError
 from spaces.sections import ResourcesSection
@@ -179,7 +180,7 @@ def _log_raylet(data: Mapping[str, Any], **_: Any) -> None:
 def _start(resources: ResourcesSection, folder: Path) -> None:
     _require_token()
     slots = resources.slots
-    with _authenticated("Ray"), _on_loopback():
+    with authenticated("Ray"), _on_loopback():
         ray.init(
             num_cpus=None if slots == "auto" else slots * resources.cpus_per_trial,
             include_dashboard=False,
@@ -205,37 +206,17 @@ def _on_loopback() -> Iterator[None]:
         constants.ENABLE_RAY_CLUSTER = before
 
 
-@contextmanager
-def _authenticated(where: str) -> Iterator[None]:
-    """Say on one line what Ray says of a token that is missing or wrong."""
-    try:
-        yield
-    except AuthenticationError as error:
-        raise InputError(
-            where,
-            f"Ray refuses this user ({first_line(error.message)})",
-            "Put the token of the cluster into ~/.ray/auth_token, or name its file in "
-            "RAY_AUTH_TOKEN_PATH",
-        ) from None
-
-
-def first_line(told: object) -> str:
-    """Return the first line of what Ray says; the others are for its developers."""
-    return next(iter(str(told).strip().splitlines()), type(told).__name__).rstrip(".")
-
-
 def _join(address: str) -> None:
     try:
         if address != "auto":  # Ray itself would wait for minutes where nobody listens
             knock_at(address, KNOCK_SECONDS)
-        with _authenticated(f"--address {address}"):
+        with authenticated(f"--address {address}"), refused_at_once():
             ray.init(address=address, runtime_env=cluster_environment(), **_quiet())
     except (OSError, ValueError, RuntimeError, RayError) as error:
         raise InputError(
             f"--address {address}",
             f"no Ray cluster answers ({first_line(error)})",
-            "Start one with `ray up cluster.yaml` and give host:port or auto, and its token if you "
-            "were given one; or give no --address",
+            "Start one with `ray up cluster.yaml` and give host:port or auto; or give no --address",
         ) from None
 
 

@@ -321,13 +321,12 @@ def head_scene(folder: Path) -> dict[str, Any]:
 
 
 def token_scene(folder: Path) -> dict[str, Any]:
-    """Drivers without the token of a cluster, and with that of another."""
+    """Drivers without the token of a cluster, with that of another, and that know of no tokens."""
     cluster, _ = cluster_of(1)
     found = {}
-    for name, token in (("none", ""), ("wrong", "0" * 64)):
-        driver = in_a_process(
-            "driver", folder, cluster.address, RAY_AUTH_TOKEN=token, HOME=str(folder)
-        )
+    for name, mode, token in (("none", "token", ""), ("wrong", "token", "0" * 64), ("off", "", "")):
+        given = {"RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN": token, "HOME": str(folder)}
+        driver = in_a_process("driver", folder, cluster.address, **given)
         _, told = driver.communicate()
         found[name] = [driver.returncode, told]
     return found

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from filelock import FileLock
 from patience import PATIENCE, until
+from ray.exceptions import AuthenticationError, RpcError
 
 from search.place import Place, connected, place_of, slots_of
 from search.reach import (
@@ -23,6 +25,7 @@ from search.reach import (
     _short_base,
     cluster_environment,
 )
+from search.refusal import authenticated, refused_at_once
 from spaces.errors import InputError, RefusedError
 from spaces.sections import ResourcesSection
 
@@ -93,6 +96,32 @@ def test_nobody_else_reaches_our_ray(two_slots: Place) -> None:
 def test_sigterm_stays_with_the_driver(two_slots: Place) -> None:
     assert two_slots.slots == 2
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"), [(AuthenticationError("token is wrong"), 1), (RpcError("busy"), 3)]
+)
+def test_a_cluster_that_refuses_a_token_is_asked_once_and_in_silence(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], error: Exception, tries: int
+) -> None:
+    """Ray asks again after any exception, and its client writes to stderr without Python."""
+    asked: list[str] = []
+
+    def connect(address: str) -> None:
+        asked.append(address)
+        os.write(2, b"gcs_client.cc:210: Failed\n")
+        raise error
+
+    monkeypatch.setattr("ray._private.node.GcsClient", connect)
+    refused = pytest.raises(InputError, match=r"^--address a:1: Ray refuses .* .token is wrong")
+    expected = refused if tries == 1 else contextlib.nullcontext()
+    with expected, authenticated("--address a:1"), refused_at_once():
+        for _ in range(3):
+            with contextlib.suppress(Exception):
+                ray._private.node.GcsClient("a:1")
+    assert len(asked) == tries
+    assert ray._private.node.GcsClient is connect
+    assert capfd.readouterr().err == ""
 
 
 def test_folders_of_dead_drivers_go_and_all_others_stay(tmp_path: Path) -> None:
