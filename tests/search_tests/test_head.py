@@ -117,17 +117,20 @@ def test_a_notebook_outlives_its_ray_and_goes_on(
     run = make_run(trials=6)
     (run.root / "faults.json").write_text(json.dumps(SLOW))
     here = Path(__file__).parent
-    path = os.pathsep.join([str(here.parents[1]), str(here)])
+    path = os.pathsep.join(map(str, [here.parents[1], here.parent, here]))
     notebook = subprocess.Popen(
         [sys.executable, "-c", NOTEBOOK, str(run.root), OPENER],
         env=os.environ | {"PYTHONPATH": path, "TMPDIR": str(scratch)},
         stdout=subprocess.PIPE,
         text=True,
     )
-    wait_for_epochs(run, 3)
-    [its] = [child for child in psutil.Process(notebook.pid).children() if child.name() == name]
-    its.kill()
-    told, _ = notebook.communicate(timeout=120)
+    try:
+        wait_for_epochs(run, 3)
+        ours = psutil.Process(notebook.pid).children()
+        next(child for child in ours if child.name() == name).kill()
+        told, _ = notebook.communicate(timeout=120)
+    finally:
+        notebook.kill()
     assert told == f"Ray: its {name} ended. The same command goes on from here.\ndone\n"
     assert notebook.returncode == 0
     assert all(trial.state for trial in read_trials(run.trials))
