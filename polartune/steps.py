@@ -49,7 +49,8 @@ def run(
     Raises:
         InputError: study, cohort or weights break a rule; no run directory is left behind.
         RefusedError: the run is in use, or belongs to another study, cohort or split.
-        RayLostError: Ray has ended; the same call goes on from there.
+        RayLostError: Ray has ended; the same call goes on from there. Where a call to its head was
+            under way, Ray itself still ends the process, after a minute.
         NoCompleteTrialError: every trial failed.
     """
     from analysis.judge.evaluate import evaluate
