@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
-from patience import PATIENCE, until
-from search_studies import MakeRun
-from test_interruption import epochs
-from test_run import EVERY, OPENER
 
 from search import head
 from search.head import KNOCKS, Doorbell, _watched, knock_at
 from spaces.errors import RayLostError
-from spaces.trial_log import read_trials
 
 
 def test_a_head_is_gone_after_some_knocks_in_a_row_without_an_answer() -> None:
@@ -82,58 +72,3 @@ def test_nothing_is_raised_while_ray_lives(ended: list[str]) -> None:
     with _watched(lambda: "", lambda: ended.append("Ray"), ends_process=False):
         time.sleep(0.05)
     assert ended == []
-
-
-NOTEBOOK = """
-import sys
-from pathlib import Path
-from search.place import connected
-from search.run import search
-from spaces.errors import RayLostError
-from spaces.run_files import RunFiles
-from spaces.sections import ResourcesSection
-
-run = RunFiles(Path(sys.argv[1]))
-
-def cell():
-    with connected(ResourcesSection(device="cpu", slots=2), ends_process=False) as place:
-        search(run, place, console=None, opener=sys.argv[2])
-
-try:
-    cell()
-except RayLostError as error:
-    print(error, flush=True)
-cell()
-print("done")
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.xfail(reason="a call to the head that was under way ends the process", strict=False)
-@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
-def test_a_notebook_outlives_its_ray_and_goes_on(
-    make_run: MakeRun, scratch: Path, name: str
-) -> None:
-    import psutil  # Ray brings it
-
-    run = make_run(trials=6)
-    (run.root / "faults.json").write_text(json.dumps([{"lambda": EVERY, "seconds": 0.1}]))
-    here = Path(__file__).parent
-    path = os.pathsep.join(map(str, [here.parents[1], here.parent, here]))
-    notebook = subprocess.Popen(
-        [sys.executable, "-c", NOTEBOOK, str(run.root), OPENER],
-        env=os.environ | {"PYTHONPATH": path, "TMPDIR": str(scratch)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        until(lambda: epochs(run) >= 3)
-        ours = psutil.Process(notebook.pid).children()
-        next(child for child in ours if child.name() == name).kill()
-        told, _ = notebook.communicate(timeout=PATIENCE)
-    finally:
-        notebook.kill()
-    assert told == f"Ray: its {name} ended. The same command goes on from here.\ndone\n"
-    assert notebook.returncode == 0
-    assert all(trial.state for trial in read_trials(run.trials))
-    assert [path.name for path in scratch.glob("polartune-*")] == []
