@@ -2,7 +2,7 @@
 
 Scores are binormal with equal variances: their AUC and their accuracy are known exactly. Every
 replicate is a new test set, judged by the functions that judge a real one. Writes
-``analysis/coverage.json``, which the report quotes; a run that was cut off goes on.
+``analysis/judge/coverage.json``, which the report quotes; a run that was cut off goes on.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ def main(
     """Measure on a grid how often the reported intervals cover the truth.
 
     Takes about a quarter of an hour on one core; a run that was cut off goes on with its next
-    cell. The default result file is analysis/coverage.json.
+    cell. The default result file is analysis/judge/coverage.json.
     """
     terminal = console()
     if quick:
