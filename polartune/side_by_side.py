@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import os
+import signal
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,8 +67,10 @@ class Lane:
 
     def run(self) -> None:
         """Train all of them; what stops one study, or those that start from it, stops no other."""
-        with self._stopping(), _Bars(len(self._waiting), self._console) as bars:
+        bars = _Bars(len(self._waiting), self._console)
+        with self._stopping(), interrupts_kept() as raise_kept, bars:
             while self._waiting or self._working:
+                raise_kept()
                 for turn in self._next():
                     with bars.hidden():
                         self._begin(turn)
@@ -126,6 +130,32 @@ class Lane:
         LOG.warning("%s has no model: %s", turn.study.name, why)
         said = escape(f"{turn.study.name}: {why}")
         self._console.print(f"[yellow]no model[/]  {said}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def interrupts_kept() -> Iterator[Callable[[], None]]:
+    """Give what raises an interrupt that came in this block and that a library has swallowed.
+
+    It raises wherever it comes, as ever; but what raises in a callback from C may be dropped there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    came: list[int] = []
+
+    def note(number: int, frame: object) -> None:  # noqa: ARG001
+        came.append(number)
+        raise KeyboardInterrupt
+
+    def raise_kept() -> None:
+        if came:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield raise_kept
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
 
 
 def train_study(root: str, place: Place, stalled_after: float) -> None:

@@ -57,13 +57,13 @@ def reached(
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     with ExitStack() as opened:
         folder = None if address else opened.enter_context(_scratch(_short_base()))
+        opened.enter_context(_raylet_muted())  # until Ray has ended, too
         opened.callback(ray.shutdown)
         with _keeping_signals():
             if folder:
                 _start(resources, folder)
             else:
                 _join(str(address))
-        opened.enter_context(_raylet_muted())
         watched = own_head_watched if folder else cluster_head_watched
         opened.enter_context(watched(ends_process=ends_process))
         yield

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import io
 import re
+import signal
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from polartune import side_by_side
-from polartune.side_by_side import Lane, studies_at_once
+from polartune.side_by_side import Lane, interrupts_kept, studies_at_once
 from polartune.turns import Turn
 from spaces.errors import NoCompleteTrialError, NoModelError, RefusedError, UserError
 from spaces.run_files import RunFiles
@@ -142,3 +143,14 @@ def test_what_is_no_matter_of_one_study_stops_all(
     with pytest.raises(type(error), match=re.escape(error.problem)):
         lane(place).run()
     assert [name for name, driver in place.drivers.items() if driver.was_stopped] == ["b", "c"]
+
+
+def test_an_interrupt_that_a_library_swallows_is_kept() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with interrupts_kept() as raise_kept:
+        raise_kept()
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            raise_kept()
+    assert signal.getsignal(signal.SIGINT) is before
