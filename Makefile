@@ -35,7 +35,7 @@ help:
 	@echo "make bench-scale"
 	@echo "                1,000 short trials on 64 slots; what grows outside the networks"
 	@echo "make bench-page puts what was measured into docs/ and README.md"
-	@echo "make faults    what real machines do to a study, done on purpose (20 minutes)"
+	@echo "make faults    what real machines do to a study, done on purpose (about 25 minutes)"
 	@echo "make faults-peers"
 	@echo "                the same to a plain Ray Tune script, each cut off after a minute"
 	@echo "make soak      1,000 short trials, their processes killed at random (5 minutes)"

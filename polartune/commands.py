@@ -88,7 +88,8 @@ def check_command(study: StudyFile) -> None:
     disk, and how wide the test AUC's interval will be. Changes nothing. Weights
     that are neither here nor in a file are downloaded by torchvision.
     """
-    from analysis.show.forecast import Size, forecast, show_forecast, show_patients, show_size
+    from analysis.show.check import show_forecast, show_patients, show_size
+    from analysis.show.forecast import Size, forecast
     from cohort.table import read_cohort
     from spaces.campaign import is_campaign
     from spaces.study import read_study

@@ -95,7 +95,7 @@ def _one_by_one(
     folder: Path, turns: Sequence[Turn], left: Sequence[int], place: Place, console: Console
 ) -> dict[str, str]:
     """Train the studies that are left, each with every slot; return why one has no model."""
-    from analysis.show.forecast import duration
+    from analysis.show.check import duration
 
     without: dict[str, str] = {}
     began = time.monotonic()

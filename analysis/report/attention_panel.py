@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -159,7 +160,10 @@ def _mean(fields: np.ndarray) -> np.ndarray | None:
 
 def say_means(means: Sequence[GroupMean]) -> str:
     """Return whose means are drawn, and whose are not."""
-    said = [f"{its.method}, called {its.called}: n = {its.n}" for its in means if its.n]
+    said = [
+        f"{method}: " + ", ".join(f"{its.n} called {its.called}" for its in of if its.n)
+        for method, of in groupby(means, key=lambda its: its.method)
+    ]
     hidden = any(its.field is None for its in means)
     withheld = f" A mean of fewer than {FEWEST_SHOWN} is not shown." * hidden
     return (
@@ -179,10 +183,9 @@ def say_covered(means: Sequence[GroupMean]) -> str:
         f"Segments covered: by how much the score falls, on average, when a whole segment shows "
         "the mean development map instead, fading into its neighbours. Of each class at most "
         f"{COVERED} test patients were drawn at random before the outcomes were opened (here "
-        f"{counts}), as every segment costs a pass of the whole network; of a class that is said "
-        f"of fewer than {FEWEST_SHOWN}, "
-        "nobody. Segments differ in size, and larger ones weigh more; and a piece of a mean map in "
-        "another map is nothing that the network was trained on, which alone may move the score."
+        f"{counts}), as every segment costs a pass of the whole network; none of a class with "
+        f"fewer than {FEWEST_SHOWN}. Larger segments weigh more; and a piece of a mean map "
+        "in another map is nothing that the network was trained on, which alone may move the score."
     )
 
 

@@ -12,17 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.judge.answer import plain
+from analysis.show.check import TOO_FEW, duration, show_warnings, to_pay
 from analysis.show.forecast import (
     ASSUMED_AUC,
     START_SECONDS,
-    TOO_FEW,
     Computing,
     Forecast,
     Size,
-    duration,
     forecast,
-    show_warnings,
-    to_pay,
 )
 from cohort.table import Cohort
 from spaces.bank_files import in_words

@@ -14,17 +14,8 @@ from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
 from analysis.show.campaign_forecast import forecast_campaign
-from analysis.show.forecast import (
-    Computing,
-    Forecast,
-    Size,
-    forecast,
-    half_width,
-    show_forecast,
-    show_patients,
-    show_size,
-    to_pay,
-)
+from analysis.show.check import show_forecast, show_patients, show_size, to_pay
+from analysis.show.forecast import Computing, Forecast, Size, forecast, half_width
 from cohort.table import read_cohort
 from polartune import commands
 from spaces.campaign import read_campaign
